@@ -1,0 +1,35 @@
+// One owned allocation in device memory (on the CPU: 64-byte aligned, in huge pages where the
+// kernel gives them). Contents start undefined. Allocation failure is an Error, not an exception.
+// Made at start and at reconfiguration only: nothing allocates in a step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+
+namespace crible {
+
+class Buffer {
+ public:
+  Buffer() = default;
+  static Result<Buffer> allocate(int64_t bytes);
+
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const { return static_cast<T*>(data_); }
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace crible

@@ -1,0 +1,40 @@
+// Paged causal attention with grouped queries: for every query token, softmax(q·Kᵀ·scale)·V over
+// positions [0, its own position]. One kernel serves decode, prefill chunks and mixed batches. Keys
+// are visited in tiles aligned to absolute position with an online softmax, so a row's result does
+// not depend on chunking, on its companions or on the thread count, bit for bit.
+// Reads 2·head_size·kv_heads·context elements per sequence; computes 4·head_size·heads operations
+// per (query, key) pair.
+#pragma once
+
+#include "device/dtype.h"
+#include "device/stream.h"
+#include "ops/batch_view.h"
+
+namespace crible {
+
+// One layer's cache. K and V: [num_blocks, kv_heads, block_size, head_size] of `dtype`.
+struct KvCacheView {
+  void* k;
+  void* v;
+  DType dtype;  // kF16 or kF32 (CPU)
+  int64_t num_blocks;
+  int64_t block_size;
+  int64_t kv_heads;
+  int64_t head_size;
+};
+int64_t kv_cache_block_bytes(DType dtype, int64_t block_size, int64_t kv_heads, int64_t head_size);  // K + V
+
+struct AttentionArgs {
+  const float* q;   // [num_tokens, heads, head_size], row stride q_stride floats
+  int64_t q_stride;
+  float* out;       // [num_tokens, heads, head_size], row stride out_stride floats
+  int64_t out_stride;
+  int64_t heads;
+  float scale;
+  KvCacheView cache;
+};
+
+int64_t attention_scratch_bytes(int64_t max_tokens, int64_t heads, int64_t head_size, int threads);
+void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args);
+
+}  // namespace crible
