@@ -1,0 +1,42 @@
+#include "config/engine_config.h"
+
+namespace crible {
+
+const FieldTable<EngineConfig>& engine_fields() {
+  using C = EngineConfig;
+  constexpr double kMaxBytes = 1LL << 44;
+  static const FieldTable<EngineConfig> table({
+      {.name = "gpu-memory-utilization", .member = &C::gpu_memory_utilization, .unit = "share", .minimum = 0.01,
+       .maximum = 1.0, .live = true,
+       .help = "share of the device's memory that weights, activations and KV cache may take together"},
+      {.name = "device-memory-bytes", .member = &C::device_memory_bytes, .unit = "bytes", .minimum = 0,
+       .maximum = kMaxBytes,
+       .help = "CPU only: the amount of RAM that counts as the device's memory; 0 = a quarter of the machine's, at most 4 GiB"},
+      {.name = "kv-cache-memory-bytes", .member = &C::kv_cache_memory_bytes, .unit = "bytes", .minimum = 0,
+       .maximum = kMaxBytes, .live = true,
+       .help = "memory for KV blocks; 0 = what gpu-memory-utilization leaves after weights and activations"},
+      {.name = "max-model-len", .member = &C::max_model_len, .unit = "tokens", .minimum = 0, .maximum = 1 << 24,
+       .live = true, .help = "longest prompt and output of one sequence together; 0 = the model's own limit"},
+      {.name = "max-num-seqs", .member = &C::max_num_seqs, .unit = "sequences", .minimum = 1, .maximum = 4096,
+       .live = true, .help = "sequences that run at once; more requests wait"},
+      {.name = "max-num-batched-tokens", .member = &C::max_num_batched_tokens, .unit = "tokens", .minimum = 0,
+       .maximum = 1 << 20, .live = true,
+       .help = "token budget of one step, decodes first and the rest to prompts; 0 = 512 with chunked prefill, "
+               "the context length without"},
+      {.name = "enable-chunked-prefill", .member = &C::enable_chunked_prefill, .live = true,
+       .help = "prompts are computed in chunks beside decodes; off: a prompt runs whole in a step of its own"},
+      {.name = "enable-prefix-caching", .member = &C::enable_prefix_caching, .live = true,
+       .help = "KV blocks of earlier prompts are reused where a new prompt starts alike"},
+      {.name = "block-size", .member = &C::block_size, .unit = "tokens", .minimum = 16, .maximum = 16,
+       .help = "tokens per KV block"},
+      {.name = "kv-cache-dtype", .member = &C::kv_cache_dtype, .choices = {"auto", "f16", "f32"}, .live = true,
+       .help = "element type of the KV cache; auto = f16"},
+      {.name = "threads", .member = &C::threads, .unit = "threads", .minimum = 0, .maximum = 1024,
+       .help = "CPU only: threads that compute; 0 = one per core"},
+      {.name = "seed", .member = &C::seed, .minimum = 0, .maximum = 9e15, .live = true,
+       .help = "seed of sampling for requests that state none"},
+  });
+  return table;
+}
+
+}  // namespace crible

@@ -1,0 +1,29 @@
+// The engine's knobs, by the names operators know from vLLM. An immutable value once resolved.
+// Declared in one table (engine_fields): everything that lists, parses or prints knobs reads it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "config/field_table.h"
+
+namespace crible {
+
+struct EngineConfig {
+  double gpu_memory_utilization = 0.90;  // share of device_memory_bytes the engine may use
+  int64_t device_memory_bytes = 0;       // CPU: the stated amount of RAM; 0 = chosen by resolve
+  int64_t kv_cache_memory_bytes = 0;     // 0 = what utilisation leaves
+  int64_t max_model_len = 0;             // 0 = the model's own context length
+  int64_t max_num_seqs = 32;
+  int64_t max_num_batched_tokens = 0;    // 0 = chosen by resolve
+  bool enable_chunked_prefill = true;
+  bool enable_prefix_caching = true;
+  int64_t block_size = 16;
+  std::string kv_cache_dtype = "auto";
+  int64_t threads = 0;                   // CPU: 0 = one per core
+  int64_t seed = 0;                      // for requests that state none
+};
+
+const FieldTable<EngineConfig>& engine_fields();
+
+}  // namespace crible

@@ -1,0 +1,98 @@
+#include "config/resolve.h"
+
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/units.h"
+
+namespace crible {
+namespace {
+
+constexpr int64_t kDefaultChunkTokens = 512;
+
+class Resolver {
+ public:
+  explicit Resolver(const EngineConfig& requested) { resolved_.config = requested; }
+
+  template <typename T>
+  void adjust(T EngineConfig::*member, T value, std::string_view name, std::string reason) {
+    T& current = resolved_.config.*member;
+    if (current == value) return;
+    resolved_.adjustments.push_back({std::string(name), fmt::format("{}", current), fmt::format("{}", value),
+                                     std::move(reason)});
+    current = value;
+  }
+
+  const EngineConfig& config() const { return resolved_.config; }
+  ResolvedConfig take() { return std::move(resolved_); }
+
+ private:
+  ResolvedConfig resolved_;
+};
+
+}  // namespace
+
+MachineLimits this_machine() {
+  struct sysinfo info {};
+  ::sysinfo(&info);
+  return {.memory_bytes = static_cast<int64_t>(info.totalram) * info.mem_unit,
+          .cores = std::max<int64_t>(1, std::thread::hardware_concurrency())};
+}
+
+nlohmann::json to_json(const std::vector<Adjustment>& adjustments) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& a : adjustments) {
+    list.push_back({{"name", a.name}, {"from", a.from}, {"to", a.to}, {"reason", a.reason}});
+  }
+  return list;
+}
+
+Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimits& machine,
+                               const ModelLimits& model) {
+  Resolver r(requested);
+  if (requested.max_model_len > model.context_length) {
+    return fail(ErrorCode::kInvalidArgument,
+                "max-model-len is {} but the model's context is {} tokens; ask for at most that",
+                requested.max_model_len, model.context_length);
+  }
+  if (requested.max_model_len == 0) {
+    r.adjust(&EngineConfig::max_model_len, model.context_length, "max-model-len", "the model's context length");
+  }
+  if (requested.device_memory_bytes == 0) {
+    r.adjust(&EngineConfig::device_memory_bytes, std::min(machine.memory_bytes / 4, 4 * kGiB), "device-memory-bytes",
+             "a quarter of the machine's memory, at most 4 GiB");
+  } else if (requested.device_memory_bytes > machine.memory_bytes) {
+    return fail(ErrorCode::kInvalidArgument, "device-memory-bytes is {} but the machine has {}",
+                format_bytes(requested.device_memory_bytes), format_bytes(machine.memory_bytes));
+  }
+  if (requested.threads == 0) {
+    r.adjust(&EngineConfig::threads, machine.cores, "threads", "one per core");
+  }
+  if (requested.kv_cache_dtype == "auto") {
+    r.adjust(&EngineConfig::kv_cache_dtype, std::string("f16"), "kv-cache-dtype", "half the memory of f32");
+  }
+  const EngineConfig& c = r.config();
+  if (requested.max_num_batched_tokens == 0) {
+    const int64_t budget = requested.enable_chunked_prefill
+                               ? std::max(kDefaultChunkTokens, c.max_num_seqs)
+                               : std::max(c.max_model_len, c.max_num_seqs);
+    r.adjust(&EngineConfig::max_num_batched_tokens, budget, "max-num-batched-tokens",
+             requested.enable_chunked_prefill ? "default chunk beside decodes"
+                                              : "a whole prompt must fit one step without chunked prefill");
+  } else if (c.max_num_batched_tokens < c.max_num_seqs) {
+    return fail(ErrorCode::kInvalidArgument,
+                "max-num-batched-tokens is {} but max-num-seqs is {}: every running sequence needs one token a "
+                "step; raise the first or lower the second",
+                c.max_num_batched_tokens, c.max_num_seqs);
+  } else if (!c.enable_chunked_prefill && c.max_num_batched_tokens < c.max_model_len) {
+    return fail(ErrorCode::kInvalidArgument,
+                "max-num-batched-tokens is {} but without chunked prefill a prompt of max-model-len {} must fit one "
+                "step; raise the first, lower the second, or enable chunked prefill",
+                c.max_num_batched_tokens, c.max_model_len);
+  }
+  return r.take();
+}
+
+}  // namespace crible

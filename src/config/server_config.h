@@ -1,0 +1,21 @@
+// Settings of `crible serve` that are not the engine's. Same table mechanism as engine_config.h.
+#pragma once
+
+#include "config/field_table.h"
+
+namespace crible {
+
+struct ServerConfig {
+  std::string host = "127.0.0.1";
+  int64_t port = 8000;  // 0 = any free port, printed when ready
+  std::string api_key;  // empty = no key asked for
+  std::string served_model_name;  // empty = the model file's name
+  double drain_timeout_seconds = 30;
+  int64_t max_request_bytes = 32 << 20;
+  std::string log_level = "info";
+  std::string ready_file;  // written atomically with the port when ready; empty = none
+};
+
+const FieldTable<ServerConfig>& server_fields();
+
+}  // namespace crible
