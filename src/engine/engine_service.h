@@ -1,0 +1,93 @@
+// The engine as the rest of the program sees it: one thread owns scheduler and device and runs
+// Engine::step() while there is work; every method here may be called from any thread and exchanges
+// messages with that thread through a queue.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "config/engine_config.h"
+#include "config/resolve.h"
+#include "engine/request.h"
+
+namespace crible {
+
+struct EngineModelInfo {
+  std::string architecture;    // "llama"
+  std::string quantization;    // dominant type of the matrices, "Q4_1"
+  std::string path;
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;    // in device memory
+  int64_t context_length = 0;
+  int64_t vocabulary = 0;
+  int64_t layers = 0;
+};
+
+// The exact budget, computed before ready (memory_plan.h).
+struct MemoryPlan {
+  int64_t device_bytes = 0;       // device-memory-bytes
+  int64_t budget_bytes = 0;       // utilisation × device_bytes
+  int64_t weight_bytes = 0;
+  int64_t activation_bytes = 0;   // arena and scratch of the largest step
+  int64_t kv_block_bytes = 0;     // one block, all layers
+  int64_t num_blocks = 0;
+  int64_t kv_bytes = 0;
+  int64_t planned_bytes() const { return weight_bytes + activation_bytes + kv_bytes; }
+};
+
+// Snapshot of counters and gauges, taken at a step boundary. Counters never fall, not even over a
+// reconfiguration.
+struct EngineStats {
+  int64_t running = 0, waiting = 0;          // sequences
+  int64_t kv_blocks_used = 0, kv_blocks_total = 0;
+  int64_t prefix_queries_tokens = 0, prefix_hit_tokens = 0;
+  int64_t prompt_tokens = 0, generation_tokens = 0;
+  int64_t computed_prompt_tokens = 0;        // prompt tokens that ran through the model
+  int64_t preemptions = 0;
+  int64_t steps = 0;
+  int64_t reconfigurations = 0;
+  int64_t finished_stop = 0, finished_length = 0, finished_cancelled = 0, finished_error = 0;
+  double step_seconds = 0;                   // time spent in steps
+  double last_reconfigure_seconds = 0;
+};
+
+struct EngineDescription {
+  EngineModelInfo model;
+  EngineConfig requested;
+  ResolvedConfig resolved;
+  MemoryPlan plan;
+};
+
+class EngineService {
+ public:
+  // Loads the model, builds the plan, allocates everything and proves a forward pass works before
+  // it returns: after that the service is ready.
+  static Result<std::unique_ptr<EngineService>> start(const std::filesystem::path& model,
+                                                      const EngineConfig& requested);
+  virtual ~EngineService() = default;
+
+  // Refused with kInvalidArgument if it can never run (empty prompt, token id out of the vocabulary,
+  // longer than max-model-len or than all KV blocks together, sampling values out of range), with
+  // kUnavailable while shutting down. max_tokens is cut to what the context leaves.
+  virtual Result<SeqId> submit(EngineRequest request) = 0;
+  // Frees the sequence's blocks at the next step boundary; unknown or ended ids are ignored.
+  virtual void cancel(SeqId sequence) = 0;
+  // At a step boundary: running sequences are re-queued, arenas and pool rebuilt, weights stay. On
+  // error the old configuration goes on. Blocks the caller until it is in effect.
+  virtual Result<EngineDescription> reconfigure(const EngineConfig& requested) = 0;
+  // Forgets all cached prefixes that no running sequence uses.
+  virtual void reset_prefix_cache() = 0;
+
+  virtual EngineDescription describe() const = 0;
+  virtual EngineStats stats() const = 0;
+  // False once the engine has failed for good; the message says why.
+  virtual Status health() const = 0;
+  // Ends every sequence (kCancelled) and the thread. Idempotent.
+  virtual void stop() = 0;
+};
+
+}  // namespace crible
