@@ -1,0 +1,214 @@
+#include "text/pre_tokenizer.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "base/check.h"
+
+namespace crible {
+namespace {
+
+// White_Space of the Unicode character database, to stand inside a character class. PCRE2's own \s
+// would add U+180E, which is no longer white space.
+#define SPACES R"(\t-\r\x{85}\p{Z})"
+#define CONTRACTION_ANY_CASE R"('(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL]))"
+
+// Sources: the pre_tokenizer sections of the models' tokenizer.json.
+constexpr const char* kDigit = R"(\p{N})";
+constexpr const char* kGpt2 = R"('(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^)" SPACES
+                              R"(\p{L}\p{N}]+|[)" SPACES R"(]+(?![^)" SPACES "])|[" SPACES "]+";
+
+// Llama 3 and its relatives differ in the letters that a word may hold and in how many digits go together.
+#define LLAMA_LIKE(LETTERS, NUMBERS)                                                               \
+  CONTRACTION_ANY_CASE R"(|[^\r\n\p{L}\p{N}]?[)" LETTERS "]+|" NUMBERS "| ?[^" SPACES LETTERS      \
+                       R"(\p{N}]+[\r\n]*|[)" SPACES R"(]*[\r\n]+|[)" SPACES "]+(?![^" SPACES "])|[" \
+      SPACES "]+"
+constexpr const char* kLlama3 = LLAMA_LIKE(R"(\p{L})", R"(\p{N}{1,3})");
+constexpr const char* kQwen2 = LLAMA_LIKE(R"(\p{L})", R"(\p{N})");
+constexpr const char* kQwen35 = LLAMA_LIKE(R"(\p{L}\p{M})", R"(\p{N})");
+
+// GPT-4o and Tekken cut words at a change from lower to upper case.
+#define CASED_WORDS(SUFFIX)                                                                     \
+  R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" SUFFIX      \
+  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)" SUFFIX
+#define CASED_REST                                                                              \
+  R"(| ?[^)" SPACES R"(\p{L}\p{N}]+[\r\n/]*|[)" SPACES R"(]*[\r\n]+|[)" SPACES "]+(?![^" SPACES \
+                    "])|[" SPACES "]+"
+constexpr const char* kGpt4o = CASED_WORDS("(?:" CONTRACTION_ANY_CASE ")?") R"(|\p{N}{1,3})" CASED_REST;
+constexpr const char* kTekken = CASED_WORDS("") R"(|\p{N})" CASED_REST;
+
+constexpr const char* kUpToThreeDigits = R"(\p{N}{1,3})";
+constexpr const char* kDeepseekCjk = R"([\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}]+)";
+constexpr const char* kDeepseekWords =
+    R"([!-/:-@\[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|[)" SPACES
+    R"(]*[\r\n]+|[)" SPACES "]+(?![^" SPACES "])|[" SPACES "]+";
+
+constexpr const char* kFalconPunctuation = R"([\p{P}$+<=>^~|`]+)";
+constexpr const char* kDefaultPunctuation = R"([\p{P}$+<=>^~|]+)";
+constexpr const char* kThreeAsciiDigits = "[0-9]{3}";
+constexpr const char* kDigits = R"(\p{N}+)";
+
+struct Rule {
+  std::string_view name;
+  std::array<const char*, 4> patterns;  // unused places are null
+  bool ignore_merges = false;
+  bool add_bos = false;
+};
+
+constexpr Rule kRules[] = {
+    {"a.x-4.0", {kGpt2}},
+    {"chatglm-bpe", {kLlama3}},
+    {"codeshell", {kDigit, kGpt2}},
+    {"command-r", {kDigit, kGpt2}},
+    {"dbrx", {kLlama3}},
+    {"deepseek-r1-qwen", {kQwen2}},
+    {"deepseek-v3", {kUpToThreeDigits, kDeepseekCjk, kDeepseekWords}},
+    {"default", {kDefaultPunctuation, kGpt2, kDigits, kThreeAsciiDigits}},
+    {"exaone", {kDigit, kGpt2}},
+    {"falcon", {kFalconPunctuation, kGpt2, kThreeAsciiDigits}},
+    {"falcon-h1", {kLlama3}, true, true},
+    {"falcon3", {kLlama3}, true, true},
+    {"gigachat", {kGpt2}},
+    {"glm4", {kLlama3}},
+    {"gpt-2", {kGpt2}},
+    {"gpt-4o", {kGpt4o}},
+    {"granite-docling", {kGpt2}},
+    {"grok-2", {kQwen2}},
+    {"hunyuan", {kQwen2}},
+    {"jais", {kGpt2}},
+    {"lfm2", {kLlama3}, true, true},
+    {"llama-bpe", {kLlama3}, true, true},
+    {"llama-v3", {kLlama3}, true, true},
+    {"llama3", {kLlama3}, true, true},
+    {"llama4", {kGpt4o}},
+    {"megrez", {kQwen2}},
+    {"midm-2.0", {kLlama3}, true, true},
+    {"minerva-7b", {kDigit, kGpt2}},
+    {"modern-bert", {kGpt2}},
+    {"mpt", {kGpt2}},
+    {"olmo", {kGpt2}},
+    {"phi-2", {kGpt2}},
+    {"pixtral", {kLlama3}, true, true},
+    {"qwen2", {kQwen2}},
+    {"qwen35", {kQwen35}},
+    {"refact", {kDigit, kGpt2}},
+    {"smaug-bpe", {kLlama3}},
+    {"smollm", {kDigit, kGpt2}},
+    {"stablelm2", {kQwen2}},
+    {"starcoder", {kDigit, kGpt2}},
+    {"tekken", {kTekken}, true, true},
+    {"trillion", {kGpt2}},
+};
+
+struct CodeDeleter {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+struct MatchDataDeleter {
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+struct MatchContextDeleter {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
+
+}  // namespace
+
+struct PreTokenizer::Pattern {
+  std::unique_ptr<pcre2_code, CodeDeleter> code;
+  std::unique_ptr<pcre2_match_context, MatchContextDeleter> context;
+};
+
+PreTokenizer::PreTokenizer() = default;
+PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;
+PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) noexcept = default;
+PreTokenizer::~PreTokenizer() = default;
+
+std::vector<std::string_view> PreTokenizer::known_names() {
+  std::vector<std::string_view> names;
+  for (const Rule& rule : kRules) names.push_back(rule.name);
+  return names;
+}
+
+Result<PreTokenizer> PreTokenizer::make(std::string_view name, PreTokenizerLimits limits) {
+  const Rule* rule = std::ranges::find(kRules, name, &Rule::name);
+  if (rule == std::end(kRules)) {
+    return fail(ErrorCode::kUnsupported,
+                "pre-tokenizer \"{}\" is not known to this build; known are {}. Splitting by another "
+                "rule would change the model's results, so none is guessed",
+                name, fmt::join(known_names(), ", "));
+  }
+  PreTokenizer result;
+  result.ignore_merges_ = rule->ignore_merges;
+  result.add_bos_by_default_ = rule->add_bos;
+  for (const char* source : rule->patterns) {
+    if (source == nullptr) break;
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    Pattern pattern;
+    // UCP is left off: the patterns name Unicode properties themselves, and \p needs only UTF.
+    pattern.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source), PCRE2_ZERO_TERMINATED,
+                                     PCRE2_UTF, &error, &offset, nullptr));
+    CHECK(pattern.code != nullptr, "rule {}: error {} at {} of {}", name, error, offset, source);
+    // Without JIT (a build or a policy that forbids it) matching works the same, only slower.
+    pcre2_jit_compile(pattern.code.get(), PCRE2_JIT_COMPLETE);
+    pattern.context.reset(pcre2_match_context_create(nullptr));
+    CHECK(pattern.context != nullptr);
+    pcre2_set_match_limit(pattern.context.get(), limits.match_steps);
+    result.patterns_.push_back(std::move(pattern));
+  }
+  return result;
+}
+
+namespace {
+
+struct MatchRange {
+  size_t begin;
+  size_t end;
+};
+
+// The next non-empty match in piece at or after `from`; {size, size} when there is none or when the
+// matcher gives up at a limit.
+MatchRange next_match(const pcre2_code* code, pcre2_match_context* context, pcre2_match_data* data,
+                      std::string_view piece, size_t from) {
+  // The text was checked to be UTF-8 and `from` stands on a character.
+  constexpr uint32_t kOptions = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(piece.data());
+  int rc = pcre2_match(code, subject, piece.size(), from, kOptions, data, context);
+  if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
+    // The interpreter keeps its backtracking points on the heap.
+    rc = pcre2_match(code, subject, piece.size(), from, kOptions | PCRE2_NO_JIT, data, context);
+  }
+  if (rc < 0) return {piece.size(), piece.size()};
+  const PCRE2_SIZE* ovector = pcre2_get_ovector_pointer(data);
+  return {ovector[0], ovector[1]};
+}
+
+}  // namespace
+
+void PreTokenizer::split(std::string_view text, std::vector<std::string_view>& words) const {
+  if (text.empty()) return;
+  const size_t first_word = words.size();
+  words.push_back(text);
+  // One match data per call keeps split const and free of locks; a match needs one pair of offsets.
+  const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(pcre2_match_data_create(1, nullptr));
+  CHECK(data != nullptr);
+  std::vector<std::string_view> pieces;
+  for (const Pattern& pattern : patterns_) {
+    pieces.assign(words.begin() + static_cast<std::ptrdiff_t>(first_word), words.end());
+    words.resize(first_word);
+    for (const std::string_view piece : pieces) {
+      for (size_t at = 0; at < piece.size();) {
+        const MatchRange match =
+            next_match(pattern.code.get(), pattern.context.get(), data.get(), piece, at);
+        if (match.begin > at) words.push_back(piece.substr(at, match.begin - at));
+        if (match.end > match.begin) words.push_back(piece.substr(match.begin, match.end - match.begin));
+        at = match.end;
+      }
+    }
+  }
+}
+
+}  // namespace crible
