@@ -1,0 +1,28 @@
+// The exact memory budget of an engine, computed before anything large is allocated:
+// weights + activations + KV blocks <= utilisation × device memory. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "config/engine_config.h"
+#include "engine/engine_service.h"
+
+namespace crible {
+
+// What the model and the operations ask for under one resolved configuration, in bytes.
+struct MemoryNeeds {
+  int64_t weight_bytes = 0;
+  int64_t activation_bytes = 0;  // arena, logits, batch arrays and scratch of the largest step
+  int64_t kv_block_bytes = 0;    // one block of block-size tokens in all layers
+};
+
+// kResourceExhausted with the term that is too large and what to change. A plan that is returned
+// holds at least one sequence of max-model-len tokens.
+Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& needs);
+
+// One line for the log: every term and their sum.
+std::string to_string(const MemoryPlan& plan);
+
+}  // namespace crible
