@@ -23,9 +23,9 @@ Status write_all(int fd, std::string_view content, const std::string& path) {
     const ssize_t n = ::write(fd, content.data(), content.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      return fail(errno == ENOSPC ? ErrorCode::kResourceExhausted : ErrorCode::kIo,
-                  "cannot write {}: {}{}", path, std::strerror(errno),
-                  errno == ENOSPC ? "; free some disk space and run again" : "");
+      const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+      return fail(full ? ErrorCode::kResourceExhausted : ErrorCode::kIo, "cannot write {}: {}{}", path,
+                  std::strerror(errno), full ? "; free some disk space and run again" : "");
     }
     content.remove_prefix(static_cast<size_t>(n));
   }

@@ -28,7 +28,8 @@ struct ProcessUsage {
 class ChildProcess {
  public:
   // argv[0] is looked up in PATH. environment adds to (or replaces in) the parent's. stdout and
-  // stderr are appended to log_file. If this process dies, the child receives SIGKILL.
+  // stderr are appended to log_file. The child receives SIGKILL when the calling thread ends: spawn
+  // from a thread that outlives it.
   static Result<ChildProcess> spawn(const std::vector<std::string>& argv,
                                     const std::vector<std::pair<std::string, std::string>>& environment,
                                     const std::filesystem::path& log_file);

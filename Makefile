@@ -1,0 +1,61 @@
+# What a person guesses: make run, make test, make build, make bench, make lint, make clean.
+# SPEC=examples/x.yaml chooses the study of `make run`; JOBS=n the compile jobs.
+
+JOBS ?= $(shell nproc)
+SPEC ?= examples/four_configurations.yaml
+LANG_REPORT ?= en
+BUILD := build/release
+CRIBLE := $(BUILD)/bin/crible
+
+.PHONY: help run test test-asan build build-tests bench lint clean setup model
+
+help:
+	@echo 'make run     install what is needed, build, fetch a model, study four configurations, write the report'
+	@echo 'make test    build and run every test'
+	@echo 'make build   build the program: $(CRIBLE)'
+	@echo 'make bench   measure against llama.cpp and against the machine'"'"'s ceilings'
+	@echo 'make lint    check the tree: include directions, names, sizes, registered tests, paths in documents'
+	@echo 'make clean   remove what was built'
+
+run: build model
+	$(CRIBLE) study run $(SPEC) --lang $(LANG_REPORT)
+
+setup:
+	@scripts/setup run
+
+model: setup
+	@scripts/fetch_default_model
+
+build: setup
+	@cmake --preset release -DCRIBLE_TESTS=OFF -DCRIBLE_BENCHES=OFF > build-configure.log 2>&1 \
+	  || { cat build-configure.log; exit 1; }
+	@rm -f build-configure.log
+	@cmake --build --preset release --target crible -j $(JOBS)
+
+test:
+	@scripts/setup test
+	@scripts/fetch_default_model
+	@scripts/check_tree
+	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON
+	cmake --build --preset release -j $(JOBS)
+	ctest --preset release -j $(JOBS)
+
+test-asan:
+	@scripts/setup test
+	@scripts/fetch_default_model
+	cmake --preset asan
+	cmake --build --preset asan -j $(JOBS)
+	ctest --preset asan -j $(JOBS)
+
+bench:
+	@scripts/setup bench
+	@scripts/fetch_default_model
+	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON
+	cmake --build --preset release -j $(JOBS)
+	scripts/bench $(BUILD)
+
+lint:
+	@scripts/check_tree
+
+clean:
+	rm -rf build
