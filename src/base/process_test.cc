@@ -103,12 +103,12 @@ TEST_F(ProcessTest, WriteThatDoesNotFitIsReportedAndTheOldFileStays) {
   // A limit on file size fails the write half-way, as a full disk does.
   rlimit before{};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{.rlim_cur = 100'000, .rlim_max = before.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
   const auto status = write_file_atomic(path, std::string(1'000'000, 'x'));
   ::setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, old_handler);
+  ::signal(SIGXFSZ, old_handler);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kResourceExhausted);
   EXPECT_EQ(read_file(path).value(), "kept");
