@@ -29,6 +29,7 @@ struct ConfigurationSpec {
   std::string name;
   Knobs knobs;  // base, overridden by the configuration's own
   Knobs own;    // only what the configuration (or its axes) states
+  std::string url;  // target url only: its own server, or the target's
 };
 
 // Parameters carry every value, defaults filled in (scenario_table.h). A scalar is a list of one.

@@ -18,16 +18,21 @@ enum class EffectKind { kRatio, kDifference };
 // the mean of log ratios) or a - b (difference, for metrics that may be zero or negative).
 struct Contrast {
   MetricReference reference;
-  std::string objective;  // the use case it serves; empty for a purely descriptive contrast
+  std::vector<std::string> objectives;  // use cases that it decides; none: descriptive only
   std::string a;
   std::string b;
   EffectKind kind = EffectKind::kRatio;
   int blocks = 0;    // pairs
   double effect = 1;
+  double block_sd = 0;  // of the log ratios (or differences) over blocks
+  double level = 0;     // mean size of the values compared
+  double alpha = 0;     // two-sided error rate of `simultaneous`
   std::optional<Interval> ci95;          // of this contrast alone; absent below two blocks
   std::optional<Interval> simultaneous;  // at the level that Holm's step granted it
   std::optional<double> p;
-  std::optional<double> adjusted_p;  // over the study's family
+  // Over its family: all contrasts that serve an objective; or, for a descriptive one, all pairs of
+  // its metric.
+  std::optional<double> adjusted_p;
   bool decided = false;     // adjusted_p <= 0.05: the simultaneous interval excludes "no effect"
   bool equivalent = false;  // the 90% interval lies within the equivalence margin
 };
@@ -59,6 +64,7 @@ enum class ReasonKind {
   kGateViolated,         // constraint index
   kGateNotShown,         // constraint index
   kGateUnmeasured,       // constraint index: the gate could not be checked, so it blocks
+  kConfigurationFailed,  // it has a failure on record, so it is no candidate
   kObjectiveUnmeasured,  // the configuration has no value of the metric (feature off, failed)
   kFewSamples,           // percentile asked for needs n_needed samples per configuration, has n
   kFewBlocks,            // fewer than two common blocks

@@ -1,0 +1,34 @@
+// Paired comparison of two configurations on one metric, and the correction over many of them.
+// Internal to the analysis.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "study/record/measurements.h"
+#include "study/record/verdict.h"
+
+namespace crible::study {
+
+// Two-sided error rate of the whole family of a study's decisions.
+inline constexpr double kFamilyAlpha = 0.05;
+
+// Everything but the family's correction. margin is relative (StudySpec::equivalence_margin).
+Contrast compare(const MetricReference& reference, const std::string& a, const std::string& b,
+                 const std::map<int, double>& values_a, const std::map<int, double>& values_b,
+                 double margin);
+
+// Holm's correction over the contrasts that have a p value: fills adjusted_p, simultaneous and
+// decided.
+void correct_family(std::span<Contrast* const> family);
+
+// +1 when a is better than b by the contrast's point estimate, -1 when b is, 0 when level.
+int better_side(const Contrast& contrast, Direction direction);
+
+// How many blocks would decide the contrast, or show equivalence, if mean and spread stayed as they
+// are; nothing when that takes more than 1000.
+std::optional<int64_t> blocks_needed(const Contrast& contrast, double margin);
+
+}  // namespace crible::study
