@@ -195,11 +195,7 @@ MatchRange next_match(const pcre2_code* code, pcre2_match_context* context, pcre
   // The text was checked to be UTF-8 and `from` stands on a character.
   constexpr uint32_t kOptions = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(piece.data());
-  int rc = pcre2_match(code, subject, piece.size(), from, kOptions, data, context);
-  if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-    // The interpreter keeps its backtracking points on the heap.
-    rc = pcre2_match(code, subject, piece.size(), from, kOptions | PCRE2_NO_JIT, data, context);
-  }
+  const int rc = pcre2_match(code, subject, piece.size(), from, kOptions, data, context);
   if (rc < 0) return {piece.size(), piece.size()};
   const PCRE2_SIZE* ovector = pcre2_get_ovector_pointer(data);
   return {ovector[0], ovector[1]};
