@@ -12,7 +12,9 @@
 
 namespace crible {
 
-// One layer's cache. K and V: [num_blocks, kv_heads, block_size, head_size] of `dtype`.
+// One layer's cache. V: [num_blocks, kv_heads, block_size, head_size]. K is transposed within a block,
+// [num_blocks, kv_heads, head_size, block_size], so that one load brings one element of many keys.
+// On the CPU block_size and head_size are multiples of 8. A block may be copied or moved as a whole.
 struct KvCacheView {
   void* k;
   void* v;
@@ -34,6 +36,7 @@ struct AttentionArgs {
   KvCacheView cache;
 };
 
+// For batches of up to max_tokens query tokens.
 int64_t attention_scratch_bytes(int64_t max_tokens, int64_t heads, int64_t head_size, int threads);
 void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args);
 

@@ -1,0 +1,316 @@
+// Work is cut into units: one KV head of a few consecutive query tokens of one sequence, so that
+// all query heads of the group share each converted tile of keys and values. A unit walks its
+// context in chunks of 256 keys at absolute positions; each chunk is an online softmax over tiles
+// of 32 keys, and chunks are merged in ascending order. When there are fewer units than threads can
+// use (decode of few sequences), chunks become tasks of their own and are merged afterwards: the same
+// chunks, the same merges, the same bits.
+#include "ops/attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "device/cpu/thread_pool.h"
+#include "ops/attention/attention_kernels.h"
+#include "ops/exponential.h"
+
+namespace crible {
+namespace {
+
+constexpr int64_t kRowsPerUnit = 48;
+constexpr int64_t kKeyChunk = 256;
+constexpr int64_t kUnitsPerThread = 4;
+// Room for the chunk results of split units; with more work than this there is no need to split.
+constexpr int64_t kPartialFloats = 1 << 20;
+constexpr int64_t kAlign = 64;
+
+struct Unit {
+  int32_t sequence;
+  int32_t kv_head;
+  int32_t token_begin;  // query tokens of the batch
+  int32_t token_end;
+};
+struct Piece {
+  int32_t unit;
+  int32_t chunk;
+  int64_t offset;  // of its state among the partial floats
+};
+
+// Softmax state of a unit's rows: over one chunk, or merged over several.
+struct RowState {
+  float* maximum;  // [rows]
+  float* sum;      // [rows, kSumLanes]; lane 0 alone once reduced
+  float* out;      // [rows, head_size]
+
+  static int64_t floats(int64_t rows, int64_t head_size) {
+    return round_up(rows, 16) + rows * (kSumLanes + head_size);
+  }
+  static RowState at(float* memory, int64_t rows) {
+    float* sum = memory + round_up(rows, 16);
+    return {memory, sum, sum + rows * kSumLanes};
+  }
+};
+
+int64_t tokens_per_unit(int64_t group) { return std::max<int64_t>(1, kRowsPerUnit / group); }
+
+// Per thread: the tile of keys and values, the scaled queries, one chunk's state and the total's.
+int64_t thread_floats(int64_t max_rows, int64_t head_size) {
+  return round_up(2 * kKeyTile * head_size + max_rows * head_size + 2 * RowState::floats(max_rows, head_size), 16);
+}
+
+struct Call {
+  const BatchView& batch;
+  const AttentionArgs& args;
+  const AttentionKernels& kernels;
+  int64_t group;     // query heads per KV head
+  int64_t max_rows;  // of a unit
+
+  int64_t rows(const Unit& u) const { return (u.token_end - u.token_begin) * group; }
+  // Keys that the last token of the unit sees.
+  int64_t context(const Unit& u) const { return visible(u, u.token_end - 1); }
+  int64_t visible(const Unit& u, int64_t token) const {
+    return batch.context_length[u.sequence] - (batch.query_start[u.sequence + 1] - 1 - token);
+  }
+  const float* query(const Unit& u, int64_t row) const {
+    return args.q + (u.token_begin + row / group) * args.q_stride +
+           (u.kv_head * group + row % group) * args.cache.head_size;
+  }
+  float* output(const Unit& u, int64_t row) const {
+    return args.out + (u.token_begin + row / group) * args.out_stride +
+           (u.kv_head * group + row % group) * args.cache.head_size;
+  }
+};
+
+class Worker {
+ public:
+  Worker(const Call& call, float* memory) : call_(call), head_size_(call.args.cache.head_size) {
+    k_tile_ = memory;
+    v_tile_ = k_tile_ + kKeyTile * head_size_;
+    q_ = v_tile_ + kKeyTile * head_size_;
+    float* states = q_ + call.max_rows * head_size_;
+    chunk_ = RowState::at(states, call.max_rows);
+    total_ = RowState::at(states + RowState::floats(call.max_rows, head_size_), call.max_rows);
+  }
+
+  // Attends to one chunk; the result is left in `state`, its sums reduced to lane 0.
+  void attend_chunk(const Unit& unit, int64_t chunk, const RowState& state) {
+    const int64_t rows = call_.rows(unit);
+    std::fill_n(state.maximum, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(state.sum, rows * kSumLanes, 0.0f);
+    std::fill_n(state.out, rows * head_size_, 0.0f);
+    const int64_t end = std::min(call_.context(unit), (chunk + 1) * kKeyChunk);
+    for (int64_t key = chunk * kKeyChunk; key < end; key += kKeyTile) {
+      load_tile(unit, key, std::min(kKeyTile, end - key));
+      attend_tile(unit, key, state);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      float* s = state.sum + r * kSumLanes;
+      s[0] = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    }
+  }
+
+  void load_queries(const Unit& unit) {
+    for (int64_t r = 0; r < call_.rows(unit); ++r) {
+      const float* q = call_.query(unit, r);
+      for (int64_t d = 0; d < head_size_; ++d) q_[r * head_size_ + d] = q[d] * call_.args.scale;
+    }
+  }
+
+  // total = total merged with the next chunk's state; rows that see no key of it keep their total.
+  void merge(const Unit& unit, int64_t chunk_index, const RowState& chunk) {
+    for (int64_t r = 0; r < call_.rows(unit); ++r) {
+      if (call_.visible(unit, unit.token_begin + r / call_.group) <= chunk_index * kKeyChunk) continue;
+      float* total = total_.out + r * head_size_;
+      const float* part = chunk.out + r * head_size_;
+      float& total_sum = total_.sum[r * kSumLanes];
+      const float part_sum = chunk.sum[r * kSumLanes];
+      if (chunk_index == 0) {
+        total_.maximum[r] = chunk.maximum[r];
+        total_sum = part_sum;
+        std::memcpy(total, part, static_cast<size_t>(head_size_) * sizeof(float));
+        continue;
+      }
+      const float maximum = std::max(total_.maximum[r], chunk.maximum[r]);
+      const float a = exponential(total_.maximum[r] - maximum);
+      const float b = exponential(chunk.maximum[r] - maximum);
+      total_.maximum[r] = maximum;
+      total_sum = total_sum * a + part_sum * b;
+      for (int64_t d = 0; d < head_size_; ++d) total[d] = total[d] * a + part[d] * b;
+    }
+  }
+
+  void store(const Unit& unit) {
+    for (int64_t r = 0; r < call_.rows(unit); ++r) {
+      float* out = call_.output(unit, r);
+      const float inverse = 1.0f / total_.sum[r * kSumLanes];
+      for (int64_t d = 0; d < head_size_; ++d) out[d] = total_.out[r * head_size_ + d] * inverse;
+    }
+  }
+
+  void whole_unit(const Unit& unit) {
+    load_queries(unit);
+    const int64_t chunks = ceil_div(call_.context(unit), kKeyChunk);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      attend_chunk(unit, chunk, chunk_);
+      merge(unit, chunk, chunk_);
+    }
+    store(unit);
+  }
+
+ private:
+  void load_tile(const Unit& unit, int64_t first_key, int64_t keys) {
+    const KvCacheView& cache = call_.args.cache;
+    const int64_t element = dtype_block_bytes(cache.dtype);
+    const int32_t* table = call_.batch.block_table + unit.sequence * call_.batch.block_table_stride;
+    for (int64_t done = 0; done < keys;) {
+      const int64_t position = first_key + done;
+      const int64_t offset = position % cache.block_size;
+      const int64_t block = table[position / cache.block_size];
+      const int64_t base = (block * cache.kv_heads + unit.kv_head) * cache.block_size * head_size_;
+      KeySegment segment = {};
+      segment.k = static_cast<const std::byte*>(cache.k) + (base + offset) * element;
+      segment.v = static_cast<const std::byte*>(cache.v) + (base + offset * head_size_) * element;
+      segment.block_size = cache.block_size;
+      segment.head_size = head_size_;
+      segment.first = done;
+      segment.keys = std::min(keys - done, cache.block_size - offset);
+      segment.k_tile = k_tile_;
+      segment.v_tile = v_tile_;
+      (cache.dtype == DType::kF16 ? call_.kernels.load_f16 : call_.kernels.load_f32)(segment);
+      done += segment.keys;
+    }
+  }
+
+  // Rows that see the whole tile go together; on the diagonal, token by token.
+  void attend_tile(const Unit& unit, int64_t first_key, const RowState& state) {
+    const int64_t tokens = unit.token_end - unit.token_begin;
+    const int64_t first_visible = call_.visible(unit, unit.token_begin);  // rises by one per token
+    int64_t token = std::max<int64_t>(0, first_key + 1 - first_visible);
+    while (token < tokens) {
+      const int64_t keys = std::min(kKeyTile, first_visible + token - first_key);
+      const int64_t count = keys == kKeyTile ? tokens - token : 1;
+      const int64_t row = token * call_.group;
+      call_.kernels.attend({q_ + row * head_size_, k_tile_, v_tile_, count * call_.group, head_size_, keys,
+                            state.maximum + row, state.sum + row * kSumLanes, state.out + row * head_size_});
+      token += count;
+    }
+  }
+
+  const Call& call_;
+  const int64_t head_size_;
+  float* k_tile_;
+  float* v_tile_;
+  float* q_;
+  RowState chunk_;
+  RowState total_;
+};
+
+const AttentionKernels& kernels_for(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (isa >= CpuIsa::kAvx2) return attention_kernels_avx2();
+#endif
+  return attention_kernels_scalar();
+}
+
+struct ScratchLayout {
+  int64_t units, pieces, partials, bytes;  // byte offsets after the threads' memory
+};
+ScratchLayout scratch_layout(int64_t max_units, int64_t max_rows, int64_t head_size, int threads) {
+  ScratchLayout layout = {};
+  layout.units = round_up(threads * thread_floats(max_rows, head_size) * 4, kAlign);
+  layout.pieces = layout.units + round_up(max_units * static_cast<int64_t>(sizeof(Unit)), kAlign);
+  const int64_t max_pieces = kPartialFloats / RowState::floats(1, head_size);
+  layout.partials = layout.pieces + round_up(max_pieces * static_cast<int64_t>(sizeof(Piece)), kAlign);
+  layout.bytes = layout.partials + kPartialFloats * 4;
+  return layout;
+}
+
+int64_t list_units(const Call& call, Unit* units) {
+  const int64_t step = tokens_per_unit(call.group);
+  int64_t count = 0;
+  for (int64_t s = 0; s < call.batch.num_sequences; ++s) {
+    // Later tokens see more keys: the longest units come first, so that none is left over at the end.
+    const int64_t begin = call.batch.query_start[s];
+    const int64_t tokens = call.batch.query_start[s + 1] - begin;
+    for (int64_t tile = ceil_div(tokens, step) - 1; tile >= 0; --tile) {
+      for (int64_t h = 0; h < call.args.cache.kv_heads; ++h) {
+        units[count++] = {static_cast<int32_t>(s), static_cast<int32_t>(h), static_cast<int32_t>(begin + tile * step),
+                          static_cast<int32_t>(begin + std::min(tokens, (tile + 1) * step))};
+      }
+    }
+  }
+  return count;
+}
+
+// Fills `pieces` with one entry per unit and chunk; 0 if their results do not fit the scratch.
+int64_t list_pieces(const Call& call, const Unit* units, int64_t num_units, Piece* pieces) {
+  int64_t floats = 0;
+  int64_t count = 0;
+  for (int64_t u = 0; u < num_units; ++u) {
+    const int64_t chunks = ceil_div(call.context(units[u]), kKeyChunk);
+    const int64_t state = RowState::floats(call.rows(units[u]), call.args.cache.head_size);
+    if (floats + chunks * state > kPartialFloats) return 0;
+    for (int64_t c = 0; c < chunks; ++c, floats += state) {
+      pieces[count++] = {static_cast<int32_t>(u), static_cast<int32_t>(c), floats};
+    }
+  }
+  return count;
+}
+
+}  // namespace
+
+int64_t attention_scratch_bytes(int64_t max_tokens, int64_t heads, int64_t head_size, int threads) {
+  // The number of KV heads is not known here: with groups of one, units are as many as heads.
+  return scratch_layout(max_tokens * heads, std::max(kRowsPerUnit, heads), head_size, threads).bytes;
+}
+
+void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args) {
+  const KvCacheView& cache = args.cache;
+  CHECK(cache.dtype == DType::kF16 || cache.dtype == DType::kF32, "no KV cache of type {}", dtype_name(cache.dtype));
+  CHECK(cache.head_size % 8 == 0 && cache.block_size % 8 == 0, "head size {} and block size {} must be multiples of 8",
+        cache.head_size, cache.block_size);
+  CHECK(args.heads % cache.kv_heads == 0, "{} heads cannot share {} KV heads", args.heads, cache.kv_heads);
+  if (batch.num_tokens == 0) return;
+
+  const int64_t group = args.heads / cache.kv_heads;
+  const Call call = {batch, args, kernels_for(stream.isa()), group, tokens_per_unit(group) * group};
+  const ScratchLayout layout = scratch_layout(batch.num_tokens * args.heads, std::max(kRowsPerUnit, args.heads),
+                                              cache.head_size, stream.threads());
+  std::byte* scratch = stream.scratch(layout.bytes);
+  const auto worker_memory = [&](int thread) {
+    return reinterpret_cast<float*>(scratch) + thread * thread_floats(call.max_rows, cache.head_size);
+  };
+  Unit* units = reinterpret_cast<Unit*>(scratch + layout.units);
+  const int64_t num_units = list_units(call, units);
+
+  Piece* pieces = reinterpret_cast<Piece*>(scratch + layout.pieces);
+  const bool few = num_units < stream.threads() * kUnitsPerThread && stream.threads() > 1;
+  const int64_t num_pieces = few ? list_pieces(call, units, num_units, pieces) : 0;
+  if (num_pieces <= num_units) {
+    stream.pool().parallel_for(num_units,
+                               [&](int64_t u, int thread) { Worker(call, worker_memory(thread)).whole_unit(units[u]); });
+    return;
+  }
+
+  float* partials = reinterpret_cast<float*>(scratch + layout.partials);
+  const auto partial = [&](const Piece& piece) {
+    return RowState::at(partials + piece.offset, call.rows(units[piece.unit]));
+  };
+  stream.pool().parallel_for(num_pieces, [&](int64_t p, int thread) {
+    Worker worker(call, worker_memory(thread));
+    const Unit& unit = units[pieces[p].unit];
+    worker.load_queries(unit);
+    worker.attend_chunk(unit, pieces[p].chunk, partial(pieces[p]));
+  });
+  Worker worker(call, worker_memory(0));
+  for (int64_t p = 0; p < num_pieces; ++p) {
+    const Unit& unit = units[pieces[p].unit];
+    worker.merge(unit, pieces[p].chunk, partial(pieces[p]));
+    if (p + 1 == num_pieces || pieces[p + 1].unit != pieces[p].unit) worker.store(unit);
+  }
+}
+
+}  // namespace crible

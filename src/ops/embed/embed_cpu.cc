@@ -1,0 +1,16 @@
+#include "ops/embed/embed.h"
+#include "ops/row_chunks.h"
+
+namespace crible {
+
+void embed(Stream& stream, const BatchView& batch, const EmbedArgs& args) {
+  const PackedMatrix& table = *args.table;
+  // Reading a row of the packed table costs about eight plain elements each.
+  for_row_chunks(stream, batch.num_tokens, table.columns() * 8, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      table.dequantize_row(batch.token_ids[t], args.out + t * args.out_stride);
+    }
+  });
+}
+
+}  // namespace crible

@@ -1,0 +1,33 @@
+#include <cmath>
+
+#include "ops/rms_norm/rms_norm.h"
+#include "ops/rms_norm/rms_norm_kernels.h"
+#include "ops/row_chunks.h"
+
+namespace crible {
+
+void rms_norm_rows_scalar(const RmsNormArgs& args, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r) {
+    const float* x = args.x + r * args.x_stride;
+    float* out = args.out + r * args.out_stride;
+    float partial[8] = {};
+    for (int64_t c = 0; c < args.columns; ++c) partial[c % 8] = std::fma(x[c], x[c], partial[c % 8]);
+    for (int width = 4; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) partial[i] += partial[i + width];
+    }
+    const float mean = partial[0] / static_cast<float>(args.columns);
+    const float scale = 1.0f / std::sqrt(mean + args.epsilon);
+    for (int64_t c = 0; c < args.columns; ++c) out[c] = x[c] * scale * args.weight[c];
+  }
+}
+
+void rms_norm(Stream& stream, const RmsNormArgs& args) {
+  auto* kernel = &rms_norm_rows_scalar;
+#if defined(__x86_64__)
+  if (stream.isa() >= CpuIsa::kAvx2) kernel = &rms_norm_rows_avx2;
+#endif
+  for_row_chunks(stream, args.rows, args.columns,
+                 [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+}
+
+}  // namespace crible

@@ -1,0 +1,54 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ops/exponential.h"
+#include "ops/sample/sample_kernels.h"
+
+namespace crible {
+namespace {
+
+LogitSummary summarise(const float* logits, int64_t n) {
+  LogitSummary s = {-std::numeric_limits<float>::infinity(), 0, false};
+  for (int64_t i = 0; i < n; ++i) {
+    s.faulty |= !(logits[i] < std::numeric_limits<float>::infinity());
+    if (logits[i] > s.maximum) {
+      s.maximum = logits[i];
+      s.argmax = static_cast<TokenId>(i);
+    }
+  }
+  return s;
+}
+
+void weigh(const float* logits, int64_t n, float maximum, float temperature, float* weights, double* block_sums) {
+  for (int64_t begin = 0; begin < n; begin += kSampleBlock) {
+    double partial[8] = {};
+    const int64_t end = std::min(n, begin + kSampleBlock);
+    for (int64_t i = begin; i < end; ++i) {
+      const float w = exponential((logits[i] - maximum) / temperature);
+      if (weights != nullptr) weights[i] = w;
+      partial[i % 8] += static_cast<double>(w);
+    }
+    for (int width = 4; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) partial[i] += partial[i + width];
+    }
+    block_sums[begin / kSampleBlock] = partial[0];
+  }
+}
+
+int64_t collect(const float* logits, int64_t n, float threshold, Candidate* out) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (logits[i] >= threshold) out[count++] = {logits[i], static_cast<TokenId>(i)};
+  }
+  return count;
+}
+
+}  // namespace
+
+const SampleKernels& sample_kernels_scalar() {
+  static constexpr SampleKernels kernels = {summarise, weigh, collect};
+  return kernels;
+}
+
+}  // namespace crible
