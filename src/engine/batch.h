@@ -1,0 +1,50 @@
+// The arrays that describe one step to the operations, filled from the plan once per step. Sized at
+// construction for the largest step; build() allocates nothing. Engine thread only.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "ops/batch_view.h"
+#include "ops/sample/sample.h"
+
+namespace crible {
+
+struct BatchLimits {
+  int64_t max_tokens = 1;     // query tokens of a step
+  int64_t max_sequences = 1;  // and at most as many rows of logits
+  int64_t max_context = 1;    // tokens of one sequence
+  int64_t block_size = 16;
+};
+
+class Batch {
+ public:
+  explicit Batch(const BatchLimits& limits);
+  // Bytes of the arrays, for the memory plan.
+  static int64_t bytes(const BatchLimits& limits);
+
+  // Views stay valid until the next call.
+  BatchView build(const StepPlan& plan);
+  // One row per sampling entry of the plan, in its order.
+  std::span<const SampleRow> sample_rows() const { return {sample_rows_.data(), num_samples_}; }
+
+ private:
+  void add(const ScheduledSequence& entry, int64_t row);
+
+  BatchLimits limits_;
+  int64_t stride_;  // blocks of the longest sequence
+  int64_t num_tokens_ = 0;
+  size_t num_samples_ = 0;
+  std::vector<TokenId> token_ids_;
+  std::vector<int32_t> positions_;
+  std::vector<int64_t> slot_mapping_;
+  std::vector<int32_t> query_start_;
+  std::vector<int32_t> context_length_;
+  std::vector<int32_t> block_table_;
+  std::vector<int32_t> logit_rows_;
+  std::vector<SampleRow> sample_rows_;
+};
+
+}  // namespace crible

@@ -1,0 +1,236 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "engine/admission.h"
+
+namespace crible {
+namespace {
+
+EngineModelInfo engine_model_info(const Model& model) {
+  const ModelInfo& info = model.info();
+  return {.architecture = info.architecture,
+          .quantization = info.quantization,
+          .path = info.path,
+          .parameters = info.parameters,
+          .weight_bytes = model.weight_bytes(),
+          .context_length = info.context_length,
+          .vocabulary = info.vocabulary,
+          .layers = info.layers};
+}
+
+bool is_stop_token(const SamplingParams& sampling, TokenId token) {
+  return !sampling.ignore_eos && std::find(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(), token) !=
+                                     sampling.stop_token_ids.end();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> model, Stream stream,
+                                               const EngineConfig& requested) {
+  std::unique_ptr<Engine> engine(new Engine(std::move(model), std::move(stream)));
+  CRIBLE_TRY(EngineDescription description, engine->describe(requested));
+  CRIBLE_RETURN_IF_ERROR(engine->allocate(description));
+  engine->description_ = std::move(description);
+  CRIBLE_RETURN_IF_ERROR(engine->prove_forward());
+  log_info("memory plan: {}", to_string(engine->description_.plan));
+  return engine;
+}
+
+void Engine::step() {
+  const TimePoint start = now();
+  const StepPlan& plan = scheduler_->plan();
+  if (!plan.entries.empty()) {
+    forward(plan);
+    commit(plan);
+  }
+  counters_.steps += 1;
+  counters_.step_seconds += to_seconds(now() - start);
+}
+
+void Engine::forward(const StepPlan& plan) {
+  const BatchView batch = workspace_->batch().build(plan);
+  model_->forward(stream_, batch, workspace_->forward_buffers());
+  const int64_t vocabulary = model_->info().vocabulary;
+  sample(stream_, {.logits = workspace_->logits(),
+                   .logits_stride = vocabulary,
+                   .rows = plan.num_samples,
+                   .vocabulary = vocabulary,
+                   .parameters = workspace_->batch().sample_rows().data(),
+                   .tokens = workspace_->tokens().data()});
+  stream_.synchronize();
+}
+
+void Engine::commit(const StepPlan& plan) {
+  scheduler_->advance(plan);
+  const TimePoint time = now();
+  size_t row = 0;
+  for (const ScheduledSequence& entry : plan.entries) {
+    if (entry.samples) commit_token(*entry.sequence, workspace_->tokens()[row++], time);
+  }
+  scheduler_->take_ended();
+}
+
+void Engine::commit_token(Sequence& s, TokenId token, TimePoint time) {
+  s.event.token = token;
+  if (token < 0) {
+    // The fault may lie in the sequence's cached content, which others would inherit.
+    scheduler_->forget_content(s);
+    s.event.error = Error{ErrorCode::kInternal, fmt::format("the model's logits for output token {} are not finite",
+                                                            s.event.output_tokens + 1)};
+    end(s, FinishReason::kError, time);
+    return;
+  }
+  s.tokens.push_back(token);
+  s.event.output_tokens += 1;
+  counters_.generation_tokens += 1;
+  if (is_stop_token(s.sampling, token)) return end(s, FinishReason::kStop, time);
+  if (s.event.output_tokens >= s.sampling.max_tokens) return end(s, FinishReason::kLength, time);
+  s.event.time = time;
+  s.on_output(s.event);
+}
+
+void Engine::end(Sequence& s, FinishReason reason, TimePoint time) {
+  CHECK(!s.ended(), "sequence {} ended twice", s.id.value);
+  s.event.finish = reason;
+  s.event.time = time;
+  switch (reason) {
+    case FinishReason::kStop: counters_.finished_stop += 1; break;
+    case FinishReason::kLength: counters_.finished_length += 1; break;
+    case FinishReason::kCancelled: counters_.finished_cancelled += 1; break;
+    case FinishReason::kError: counters_.finished_error += 1; break;
+    case FinishReason::kNone: CHECK(false, "a sequence cannot end without a reason");
+  }
+  s.on_output(s.event);
+}
+
+void Engine::add(SequenceList sequence) {
+  counters_.prompt_tokens += sequence.front().prompt_tokens;
+  scheduler_->add(std::move(sequence));
+}
+
+void Engine::cancel(SeqId id) {
+  SequenceList taken = scheduler_->take(id);
+  for (Sequence& s : taken) {
+    s.event.token = -1;
+    end(s, FinishReason::kCancelled, now());
+  }
+}
+
+void Engine::end_all(FinishReason reason, const std::optional<Error>& error) {
+  SequenceList all = scheduler_->take_all();
+  for (Sequence& s : all) {
+    s.event.token = -1;
+    s.event.error = error;
+    end(s, reason, now());
+  }
+}
+
+Result<EngineDescription> Engine::describe(const EngineConfig& requested) const {
+  EngineDescription description;
+  description.model = engine_model_info(*model_);
+  description.requested = requested;
+  CRIBLE_TRY(description.resolved,
+             resolve(requested, this_machine(), {.context_length = model_->info().context_length}));
+  const EngineConfig& config = description.resolved.config;
+  CRIBLE_TRY(description.plan, plan_memory(config, memory_needs(*model_, config)));
+  return description;
+}
+
+Status Engine::allocate(const EngineDescription& description) {
+  const EngineConfig& config = description.resolved.config;
+  CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_));
+  scheduler_ = std::make_unique<Scheduler>(SchedulerLimits{.max_num_seqs = config.max_num_seqs,
+                                                           .max_num_batched_tokens = config.max_num_batched_tokens,
+                                                           .block_size = config.block_size,
+                                                           .num_blocks = description.plan.num_blocks,
+                                                           .chunked_prefill = config.enable_chunked_prefill,
+                                                           .prefix_caching = config.enable_prefix_caching});
+  return {};
+}
+
+// One token through the whole model, in a scheduler of its own so that no trace of it stays.
+Status Engine::prove_forward() {
+  EngineRequest request{.prompt = {0}, .sampling = {.temperature = 0, .max_tokens = 1}};
+  Scheduler scheduler({.num_blocks = 1, .prefix_caching = false});
+  scheduler.add(make_sequence(SeqId{0}, std::move(request), 0, description_.resolved.config.block_size));
+  forward(scheduler.plan());
+  if (workspace_->tokens()[0] < 0) {
+    return fail(ErrorCode::kCorrupt, "{}: a forward pass of one token gives logits that are not finite; the file's "
+                "weights are damaged", model_->info().path);
+  }
+  return {};
+}
+
+Status Engine::reconfigure(const EngineConfig& requested) {
+  const TimePoint start = now();
+  CRIBLE_RETURN_IF_ERROR(check_live_change(description_.requested, requested));
+  CRIBLE_TRY(EngineDescription description, describe(requested));
+
+  SequenceList sequences = scheduler_->take_all();
+  retire_scheduler_counters();
+  // Old and new together may not fit: the old goes first.
+  workspace_.reset();
+  const Status changed = allocate(description);
+  if (changed) {
+    description_ = std::move(description);
+    counters_.reconfigurations += 1;
+  } else if (const Status restored = allocate(description_); !restored) {
+    for (Sequence& s : sequences) {
+      s.event.error = restored.error();
+      end(s, FinishReason::kError, now());
+    }
+    return fail(ErrorCode::kInternal, "{}; and the former configuration cannot be restored: {}",
+                changed.error().message, restored.error().message);
+  }
+  requeue(std::move(sequences));
+  counters_.last_reconfigure_seconds = to_seconds(now() - start);
+  return changed;
+}
+
+// A sequence that the new context no longer holds ends here: by length if it has output, else in error.
+void Engine::requeue(SequenceList sequences) {
+  const int64_t limit = description_.resolved.config.max_model_len;
+  while (!sequences.empty()) {
+    Sequence& s = sequences.front();
+    s.sampling.max_tokens = std::min(s.sampling.max_tokens, limit - s.prompt_tokens);
+    s.event.token = -1;
+    SequenceList one;
+    one.splice(one.begin(), sequences, sequences.begin());
+    if (s.event.output_tokens < s.sampling.max_tokens) {
+      scheduler_->add(std::move(one));
+    } else if (s.event.output_tokens > 0) {
+      end(s, FinishReason::kLength, now());
+    } else {
+      s.event.error = Error{ErrorCode::kInvalidArgument,
+                            fmt::format("the prompt has {} tokens but max-model-len was changed to {} while it waited",
+                                        s.prompt_tokens, limit)};
+      end(s, FinishReason::kError, now());
+    }
+  }
+}
+
+void Engine::retire_scheduler_counters() {
+  counters_.prefix_queries_tokens += scheduler_->allocator().queried_tokens();
+  counters_.prefix_hit_tokens += scheduler_->allocator().hit_tokens();
+  counters_.computed_prompt_tokens += scheduler_->computed_prompt_tokens();
+  counters_.preemptions += scheduler_->preemptions();
+}
+
+EngineStats Engine::stats() const {
+  EngineStats stats = counters_;
+  const KvAllocator& allocator = scheduler_->allocator();
+  stats.running = static_cast<int64_t>(scheduler_->running().size());
+  stats.waiting = static_cast<int64_t>(scheduler_->waiting().size());
+  stats.kv_blocks_used = allocator.pool().used();
+  stats.kv_blocks_total = allocator.pool().num_blocks();
+  stats.prefix_queries_tokens += allocator.queried_tokens();
+  stats.prefix_hit_tokens += allocator.hit_tokens();
+  stats.computed_prompt_tokens += scheduler_->computed_prompt_tokens();
+  stats.preemptions += scheduler_->preemptions();
+  return stats;
+}
+
+}  // namespace crible

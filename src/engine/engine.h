@@ -1,0 +1,59 @@
+// The engine itself, without a thread of its own: sequences go in, step() advances them all by one
+// forward pass, events come out through their callbacks. CONTRACT.md states what holds. Used by one
+// thread at a time; the service (engine_thread.h) is what other threads talk to.
+#pragma once
+
+#include <memory>
+
+#include "engine/engine_service.h"
+#include "engine/scheduler.h"
+#include "engine/workspace.h"
+
+namespace crible {
+
+class Engine {
+ public:
+  // Resolves, plans, allocates and runs one forward pass: after that the engine is ready.
+  static Result<std::unique_ptr<Engine>> create(std::unique_ptr<const Model> model, Stream stream,
+                                                const EngineConfig& requested);
+
+  // An admitted sequence (admission.h), made for this engine's block size. Ids ascend.
+  void add(SequenceList sequence);
+  void cancel(SeqId id);
+  // Ends every sequence with this reason.
+  void end_all(FinishReason reason, const std::optional<Error>& error);
+  void reset_prefix_cache() { scheduler_->clear_prefixes(); }
+
+  bool has_work() const { return !scheduler_->empty(); }
+  void step();
+
+  // On error the old configuration goes on and no sequence is touched, unless the error's code is
+  // kInternal: then the old configuration could not be restored either and the engine is lost.
+  Status reconfigure(const EngineConfig& requested);
+
+  const EngineDescription& description() const { return description_; }
+  EngineStats stats() const;
+  uint64_t seed() const { return static_cast<uint64_t>(description_.resolved.config.seed); }
+
+ private:
+  Engine(std::unique_ptr<const Model> model, Stream stream) : model_(std::move(model)), stream_(std::move(stream)) {}
+
+  Result<EngineDescription> describe(const EngineConfig& requested) const;
+  Status allocate(const EngineDescription& description);
+  Status prove_forward();
+  void forward(const StepPlan& plan);
+  void commit(const StepPlan& plan);
+  void commit_token(Sequence& sequence, TokenId token, TimePoint time);
+  void end(Sequence& sequence, FinishReason reason, TimePoint time);
+  void requeue(SequenceList sequences);
+  void retire_scheduler_counters();
+
+  std::unique_ptr<const Model> model_;
+  Stream stream_;
+  EngineDescription description_;
+  std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<Scheduler> scheduler_;
+  EngineStats counters_;  // without what the present scheduler counts
+};
+
+}  // namespace crible

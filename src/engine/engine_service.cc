@@ -1,0 +1,17 @@
+#include "engine/engine_service.h"
+
+#include "engine/engine_thread.h"
+#include "model/model.h"
+
+namespace crible {
+
+Result<std::unique_ptr<EngineService>> EngineService::start(const std::filesystem::path& model_path,
+                                                            const EngineConfig& requested) {
+  const int64_t threads = requested.threads > 0 ? requested.threads : this_machine().cores;
+  CRIBLE_TRY(Stream stream, Stream::create_cpu(static_cast<int>(threads)));
+  CRIBLE_TRY(std::unique_ptr<Model> model, load_model(model_path, stream));
+  CRIBLE_TRY(std::unique_ptr<Engine> engine, Engine::create(std::move(model), std::move(stream), requested));
+  return start_engine_thread(std::move(engine));
+}
+
+}  // namespace crible
