@@ -1,0 +1,179 @@
+#include "ops/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/attention/paged_case.h"
+#include "ops/available_isas.h"
+
+namespace crible {
+namespace {
+
+Stream make_stream(int threads, CpuIsa isa, const PagedCase& c) {
+  auto stream = Stream::create_cpu(threads, isa);
+  EXPECT_TRUE(stream) << stream.error().message;
+  EXPECT_TRUE(stream->reserve_scratch(attention_scratch_bytes(c.num_tokens, c.heads, c.head_size, threads)));
+  return std::move(*stream);
+}
+
+std::vector<float> run(Stream& stream, PagedCase& c) {
+  std::vector<float> out(c.q.size(), std::numeric_limits<float>::quiet_NaN());
+  attention(stream, c.batch(), c.args(out.data()));
+  return out;
+}
+
+// float64 attention of one query head; also the largest magnitude among the visible values.
+struct Expected {
+  std::vector<double> out;
+  double largest_value = 0;
+  double score_bound = 0;  // largest Σ |q·k|·scale over the keys
+};
+Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t head) {
+  const int64_t visible = c.positions[static_cast<size_t>(token)] + 1, kv = head / (c.heads / c.kv_heads);
+  const float* q = c.q.data() + (token * c.heads + head) * c.head_size;
+  Expected e;
+  e.out.assign(static_cast<size_t>(c.head_size), 0.0);
+  std::vector<double> score(static_cast<size_t>(visible));
+  double maximum = -INFINITY, sum = 0;
+  for (int64_t p = 0; p < visible; ++p) {
+    double s = 0, bound = 0;
+    for (int64_t d = 0; d < c.head_size; ++d) {
+      const double product = static_cast<double>(q[d]) *
+                             static_cast<double>(c.rounded(c.keys[sequence][(p * c.kv_heads + kv) * c.head_size + d]));
+      s += product;
+      bound += std::abs(product);
+    }
+    score[p] = s * static_cast<double>(c.scale());
+    e.score_bound = std::max(e.score_bound, bound * static_cast<double>(c.scale()));
+    maximum = std::max(maximum, score[p]);
+  }
+  for (double& s : score) sum += (s = std::exp(s - maximum));
+  for (int64_t p = 0; p < visible; ++p) {
+    for (int64_t d = 0; d < c.head_size; ++d) {
+      const double v = static_cast<double>(c.rounded(c.values[sequence][(p * c.kv_heads + kv) * c.head_size + d]));
+      e.out[d] += score[p] / sum * v;
+      e.largest_value = std::max(e.largest_value, std::abs(v));
+    }
+  }
+  return e;
+}
+
+// A score is off by at most head_size·ε·Σ|q·k|; that shifts its weight by the same relative amount, so a mean of
+// values by twice that times the largest value. Sums over n keys round n·ε more.
+void expect_close(const PagedCase& c, const std::vector<float>& out, const char* isa) {
+  for (size_t s = 0; s < c.shapes.size(); ++s) {
+    for (int64_t t = c.query_start[s]; t < c.query_start[s + 1]; ++t) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const Expected e = reference(c, s, t, h);
+        const double epsilon = 0x1p-24;
+        const double bound = epsilon * e.largest_value *
+                             (2.0 * static_cast<double>(c.head_size) * e.score_bound +
+                              static_cast<double>(c.positions[static_cast<size_t>(t)] + 16));
+        for (int64_t d = 0; d < c.head_size; ++d) {
+          ASSERT_LE(std::abs(static_cast<double>(out[(t * c.heads + h) * c.head_size + d]) - e.out[d]), bound)
+              << isa << " sequence " << s << " token " << t << " head " << h << " element " << d;
+        }
+      }
+    }
+  }
+}
+
+TEST(Attention, AgreesWithFloat64) {
+  RandomValues random(1);
+  struct Heads {
+    int64_t heads, kv_heads, head_size;
+  };
+  for (CpuIsa isa : available_isas()) {
+    for (Heads h : {Heads{3, 3, 64}, Heads{9, 3, 64}, Heads{4, 1, 80}, Heads{8, 1, 128}, Heads{2, 2, 8}}) {
+      for (DType dtype : {DType::kF16, DType::kF32}) {
+        const int64_t block_size = int64_t{8} << random.integer(0, 2);
+        PagedCase c(random, {{1, 1}, {33, 33}, {random.integer(40, 90), 1}, {300, 5}, {31, 3}}, h.heads, h.kv_heads,
+                    h.head_size, block_size, dtype);
+        Stream stream = make_stream(2, isa, c);
+        expect_close(c, run(stream, c), cpu_isa_name(isa));
+      }
+    }
+  }
+}
+
+// One sequence computed in one go, in chunks of random sizes and token by token, among other
+// sequences and on several thread counts: every row must have the same bits.
+TEST(Attention, RowsDoNotDependOnChunkingCompanionsOrThreads) {
+  for (CpuIsa isa : available_isas()) {
+    const int64_t total = isa == CpuIsa::kScalar ? 300 : 600;
+    RandomValues random(2);
+    PagedCase whole(random, {{total, total}}, 6, 2, 64, 16, DType::kF16);
+    Stream reference_stream = make_stream(1, isa, whole);
+    const std::vector<float> expected = run(reference_stream, whole);
+    const int64_t row = whole.heads * whole.head_size;
+    for (int threads : {1, 2, 5}) {
+      for (int64_t end = total; end > 0;) {
+        const int64_t queries = std::min(end, threads == 2 ? 1 + random.integer(0, 5) : random.integer(1, 150));
+        // The sequence itself, cut off at `end`, between two others that share its pool layout.
+        const std::vector<SequenceShape> others = {{random.integer(1, 600), 1}, {20, random.integer(1, 20)}};
+        PagedCase c(random, {others[0], {end, queries}, others[1]}, 6, 2, 64, 16, DType::kF16);
+        PagedCase same = c;
+        same.keys[1].assign(whole.keys[0].begin(), whole.keys[0].begin() + static_cast<int64_t>(c.keys[1].size()));
+        same.values[1].assign(whole.values[0].begin(), whole.values[0].begin() + static_cast<int64_t>(c.values[1].size()));
+        std::copy_n(whole.q.begin() + (end - queries) * row, queries * row, same.q.begin() + row);
+        same.fill_cache();
+        Stream stream = make_stream(threads, isa, same);
+        const std::vector<float> out = run(stream, same);
+        ASSERT_EQ(0, std::memcmp(out.data() + row, expected.data() + (end - queries) * row,
+                                 static_cast<size_t>(queries * row) * sizeof(float)))
+            << cpu_isa_name(isa) << " " << threads << " threads, tokens " << end - queries << " to " << end;
+        end -= isa == CpuIsa::kScalar ? std::max<int64_t>(queries, 130) : std::max<int64_t>(queries, 31);
+      }
+    }
+  }
+}
+
+TEST(Attention, InstructionSetsAgreeBitForBit) {
+  RandomValues random(3);
+  for (int64_t head_size : {64, 80, 128}) {
+    PagedCase c(random, {{530, 10}, {300, 1}, {7, 7}}, 3, 1, head_size, 16, DType::kF16);
+    Stream scalar = make_stream(1, CpuIsa::kScalar, c);
+    const std::vector<float> expected = run(scalar, c);
+    for (CpuIsa isa : available_isas()) {
+      Stream stream = make_stream(2, isa, c);
+      const std::vector<float> out = run(stream, c);
+      EXPECT_EQ(0, std::memcmp(out.data(), expected.data(), out.size() * sizeof(float))) << cpu_isa_name(isa);
+    }
+  }
+}
+
+// Scores far apart and of both signs: the running maximum moves, nothing overflows.
+TEST(Attention, SurvivesExtremeScores) {
+  for (CpuIsa isa : available_isas()) {
+    RandomValues random(4);
+    PagedCase c(random, {{530, 2}, {64, 64}}, 2, 1, 64, 16, DType::kF32);
+    for (float& x : c.q) x *= 200.0f;
+    Stream stream = make_stream(2, isa, c);
+    expect_close(c, run(stream, c), cpu_isa_name(isa));
+  }
+}
+
+TEST(Attention, FaultyKeyReachesOnlyRowsThatSeeIt) {
+  for (CpuIsa isa : available_isas()) {
+    for (bool in_key : {true, false}) {
+      RandomValues random(5);
+      PagedCase c(random, {{70, 70}, {40, 4}}, 3, 1, 64, 16, DType::kF16);
+      const int64_t at = 45;
+      (in_key ? c.keys : c.values)[0][at * c.head_size + 3] = std::numeric_limits<float>::quiet_NaN();
+      c.fill_cache();
+      Stream stream = make_stream(2, isa, c);
+      const std::vector<float> out = run(stream, c);
+      for (int64_t t = 0; t < c.num_tokens; ++t) {
+        bool finite = true;
+        for (int64_t i = 0; i < c.heads * c.head_size; ++i) finite &= std::isfinite(out[t * c.heads * c.head_size + i]);
+        EXPECT_EQ(finite, t < at || t >= 70) << cpu_isa_name(isa) << " token " << t;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace crible

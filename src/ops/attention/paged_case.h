@@ -1,0 +1,129 @@
+// A ragged batch with its paged cache, for the tests and benches of attention and kv_write: sequences with
+// given contexts and query lengths, their blocks scattered at random over the pool.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "base/units.h"
+#include "ops/attention/attention.h"
+#include "ops/batch_view.h"
+#include "ops/half.h"
+#include "ops/random_values.h"
+
+namespace crible {
+
+struct SequenceShape {
+  int64_t context;  // tokens in the cache after the step
+  int64_t queries;  // the last of them, that are in this step
+};
+
+struct PagedCase {
+  int64_t heads, kv_heads, head_size, block_size;
+  DType dtype;
+  std::vector<SequenceShape> shapes;
+  int64_t num_tokens = 0, num_blocks = 0, table_stride = 0;
+  std::vector<int32_t> query_start, context_length, block_table, positions;
+  std::vector<int64_t> slots;
+  // Logical keys and values [kv_heads, head_size] per sequence and position, before rounding to `dtype`.
+  std::vector<std::vector<float>> keys, values;
+  std::vector<float> q;
+  std::vector<std::byte> k_cache, v_cache;
+
+  PagedCase(RandomValues& random, std::vector<SequenceShape> sequences, int64_t heads_, int64_t kv_heads_,
+            int64_t head_size_, int64_t block_size_, DType dtype_)
+      : heads(heads_), kv_heads(kv_heads_), head_size(head_size_), block_size(block_size_), dtype(dtype_),
+        shapes(std::move(sequences)) {
+    query_start.push_back(0);
+    for (const SequenceShape& s : shapes) {
+      num_tokens += s.queries;
+      num_blocks += ceil_div(s.context, block_size) + 1;
+      table_stride = std::max(table_stride, ceil_div(s.context, block_size));
+      query_start.push_back(static_cast<int32_t>(num_tokens));
+      context_length.push_back(static_cast<int32_t>(s.context));
+      keys.push_back(random.normals(s.context * kv_heads * head_size));
+      values.push_back(random.normals(s.context * kv_heads * head_size));
+    }
+    q = random.normals(num_tokens * heads * head_size);
+    assign_blocks(random);
+    fill_cache();
+  }
+
+  BatchView batch() const {
+    BatchView view;
+    view.num_tokens = num_tokens;
+    view.num_sequences = static_cast<int64_t>(shapes.size());
+    view.block_size = block_size;
+    view.block_table_stride = table_stride;
+    view.positions = positions.data();
+    view.slot_mapping = slots.data();
+    view.query_start = query_start.data();
+    view.context_length = context_length.data();
+    view.block_table = block_table.data();
+    return view;
+  }
+  KvCacheView cache() {
+    return {k_cache.data(), v_cache.data(), dtype, num_blocks, block_size, kv_heads, head_size};
+  }
+  AttentionArgs args(float* out) {
+    return {q.data(), heads * head_size, out, heads * head_size, heads, scale(), cache()};
+  }
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_size)); }
+  float rounded(float x) const { return dtype == DType::kF16 ? half_to_float(float_to_half(x)) : x; }
+
+  // Places that hold no token are NaN, which must not reach any result.
+  void fill_cache() {
+    const int64_t elements = num_blocks * block_size * kv_heads * head_size;
+    k_cache.resize(static_cast<size_t>(dtype_row_bytes(dtype, elements)));
+    v_cache.resize(k_cache.size());
+    std::memset(k_cache.data(), 0xFF, k_cache.size());
+    std::memset(v_cache.data(), 0xFF, v_cache.size());
+    for (size_t s = 0; s < shapes.size(); ++s) {
+      for (int64_t p = 0; p < shapes[s].context; ++p) {
+        for (int64_t h = 0; h < kv_heads; ++h) {
+          const int64_t at = slot(s, p);
+          const int64_t head = (at / block_size * kv_heads + h) * block_size * head_size;
+          for (int64_t d = 0; d < head_size; ++d) {
+            const size_t logical = static_cast<size_t>((p * kv_heads + h) * head_size + d);
+            put(k_cache, head + d * block_size + at % block_size, keys[s][logical]);
+            put(v_cache, head + at % block_size * head_size + d, values[s][logical]);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  void assign_blocks(RandomValues& random) {
+    std::vector<int32_t> pool(static_cast<size_t>(num_blocks));
+    std::iota(pool.begin(), pool.end(), 0);
+    for (size_t i = pool.size(); i > 1; --i) std::swap(pool[i - 1], pool[random.bits() % i]);
+    block_table.assign(shapes.size() * static_cast<size_t>(table_stride), -1);
+    size_t next = 0;
+    for (size_t s = 0; s < shapes.size(); ++s) {
+      for (int64_t b = 0; b < ceil_div(shapes[s].context, block_size); ++b) {
+        block_table[s * static_cast<size_t>(table_stride) + static_cast<size_t>(b)] = pool[next++];
+      }
+      for (int64_t p = shapes[s].context - shapes[s].queries; p < shapes[s].context; ++p) {
+        positions.push_back(static_cast<int32_t>(p));
+        slots.push_back(slot(s, p));
+      }
+    }
+  }
+  int64_t slot(size_t sequence, int64_t position) const {
+    const int64_t entry = static_cast<int64_t>(sequence) * table_stride + position / block_size;
+    return int64_t{block_table[static_cast<size_t>(entry)]} * block_size + position % block_size;
+  }
+  void put(std::vector<std::byte>& cache, int64_t index, float x) const {
+    if (dtype == DType::kF16) {
+      const uint16_t h = float_to_half(x);
+      std::memcpy(cache.data() + index * 2, &h, 2);
+    } else {
+      std::memcpy(cache.data() + index * 4, &x, 4);
+    }
+  }
+};
+
+}  // namespace crible
