@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/tokenizer_parity.bin: strings, and for each what llama.cpp makes of it.
+"""Makes tests/golden/tokenizer_parity.bin: strings, and what other tokenizers make of them.
 
-Needs llama-cpp-python and gguf. Every string is tokenised under several pre-tokenizer names (the
-default model's vocabulary with tokenizer.ggml.pre replaced), with and without special tokens
-parsed. The file holds the strings and one 32-bit hash of the ids per string and column, so that
-the parity test runs where llama.cpp is not installed.
+Needs llama-cpp-python, gguf and tokenizers. llama.cpp tokenises every string under several
+pre-tokenizer names (the default model's vocabulary with tokenizer.ggml.pre replaced), with and
+without special tokens parsed. Where llama.cpp only approximates a rule (those that look at case),
+Hugging Face tokenizers splits the valid UTF-8 strings instead. The file holds the strings and one
+32-bit hash per string and column, so that the parity test runs where neither is installed.
 
-Layout, little-endian: "CRTG", u32 columns, per column {u8 length, name, u8 parse_special},
-u32 strings, per string {u32 length, bytes, u32 hash per column}.
-Hash: FNV-1a (64 bit) over the ids as 4 bytes each, its halves xored.
+Layout, little-endian: "CRTG", u32 columns, per column {u8 length, name, u8 kind: 0 ids, 1 ids with
+special tokens parsed, 2 byte lengths of words (0: not compared)}, u32 strings,
+per string {u32 length, bytes, u32 hash per column}.
+Hash: FNV-1a (64 bit) over the numbers as 4 bytes each, its halves xored.
 """
 
 import argparse
@@ -16,15 +18,29 @@ import ctypes
 import random
 import struct
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import gguf
 import llama_cpp
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 
 SEED = 20260131
 COLUMNS = [
     ("smollm", False), ("smollm", True), ("gpt-2", False), ("default", False), ("falcon", False),
     ("llama-bpe", False), ("qwen2", True), ("qwen35", False), ("deepseek-v3", False),
+]
+
+CONTRACTION = r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n%s]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+LEAD = r"[^\r\n\p{L}\p{N}]?"
+# As in the tokenizer.json of models that use them.
+SPLIT_COLUMNS = [
+    ("qwen2", rf"{CONTRACTION}|{LEAD}\p{{L}}+|\p{{N}}|" + REST % ""),
+    ("gpt-4o", rf"{LEAD}{UPPER}*{LOWER}+(?:{CONTRACTION})?|{LEAD}{UPPER}+{LOWER}*(?:{CONTRACTION})?|\p{{N}}{{1,3}}|" + REST % "/"),
+    ("tekken", rf"{LEAD}{UPPER}*{LOWER}+|{LEAD}{UPPER}+{LOWER}*|\p{{N}}|" + REST % "/"),
 ]
 
 SCRIPTS = {
@@ -220,6 +236,17 @@ def hash_ids(ids):
     return value >> 32 ^ value & 0xFFFFFFFF
 
 
+def hash_split(splitter, raw):
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return 0
+    # The libraries disagree on characters younger than Unicode 15.1. This leaves out a few more.
+    if any(unicodedata.category(character) == "Cn" for character in text):
+        return 0
+    return hash_ids([len(word.encode()) for word, _ in splitter.pre_tokenize_str(text)])
+
+
 def main():
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -249,15 +276,19 @@ def main():
             vocab = llama_cpp.llama_model_get_vocab(model)
             hashes.append([hash_ids(tokenize(vocab, raw, parse_special)) for raw in strings])
             llama_cpp.llama_model_free(model)
+    for _, pattern in SPLIT_COLUMNS:
+        splitter = Split(Regex(pattern), "isolated")
+        hashes.append([hash_split(splitter, raw) for raw in strings])
+    columns = COLUMNS + [(pre, 2) for pre, _ in SPLIT_COLUMNS]
     with open(options.out, "wb") as out:
-        out.write(b"CRTG" + struct.pack("<I", len(COLUMNS)))
-        for pre, parse_special in COLUMNS:
-            out.write(struct.pack("<B", len(pre)) + pre.encode() + struct.pack("<B", parse_special))
+        out.write(b"CRTG" + struct.pack("<I", len(columns)))
+        for pre, kind in columns:
+            out.write(struct.pack("<B", len(pre)) + pre.encode() + struct.pack("<B", kind))
         out.write(struct.pack("<I", len(strings)))
         for index, raw in enumerate(strings):
             out.write(struct.pack("<I", len(raw)) + raw)
-            out.write(struct.pack(f"<{len(COLUMNS)}I", *(column[index] for column in hashes)))
-    print(f"{options.out}: {len(strings)} strings, {len(COLUMNS)} columns, {options.out.stat().st_size} bytes")
+            out.write(struct.pack(f"<{len(columns)}I", *(column[index] for column in hashes)))
+    print(f"{options.out}: {len(strings)} strings, {len(columns)} columns, {options.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
