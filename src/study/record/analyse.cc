@@ -109,8 +109,14 @@ void contrast_pairs(const StudySpec& spec, const Measurements& measurements,
   }
 }
 
-// Decisive contrasts form one family over all objectives: their verdicts are read together.
-// Descriptive ones are a family per metric.
+std::vector<Contrast*> tail(std::vector<Contrast>& contrasts, size_t begin) {
+  std::vector<Contrast*> pointers;
+  for (size_t i = begin; i < contrasts.size(); ++i) pointers.push_back(&contrasts[i]);
+  return pointers;
+}
+
+// First the decisive contrasts, which are read together as one family; then those that describe the
+// other metrics, each metric a family of its own.
 std::vector<Contrast> make_contrasts(const StudySpec& spec, const Measurements& measurements) {
   std::map<MetricReference, std::vector<std::string>> decisive;
   for (const ObjectiveSpec& objective : spec.objectives) {
@@ -118,28 +124,25 @@ std::vector<Contrast> make_contrasts(const StudySpec& spec, const Measurements& 
   }
   std::vector<Contrast> contrasts;
   for (const auto& [reference, objectives] : decisive) {
+    const size_t begin = contrasts.size();
     contrast_pairs(spec, measurements, reference, objectives, contrasts);
+    std::set<std::string> compared;
+    for (size_t i = begin; i < contrasts.size(); ++i) {
+      compared.insert({contrasts[i].a, contrasts[i].b});
+    }
+    if (compared.empty()) continue;
+    hold_to_winner_family(tail(contrasts, begin), static_cast<int>(compared.size()),
+                          static_cast<int>(decisive.size()));
   }
-  const size_t decisive_count = contrasts.size();
-  std::vector<size_t> family_starts;
   for (const MetricInfo& metric : metric_table()) {
     const std::optional<std::string> home = home_scenario(metric, spec.scenarios);
     if (!home) continue;
     const MetricReference reference{*home, std::string(metric.name),
                                     std::string(metric.default_statistic)};
     if (decisive.contains(reference)) continue;
-    family_starts.push_back(contrasts.size());
+    const size_t begin = contrasts.size();
     contrast_pairs(spec, measurements, reference, {}, contrasts);
-  }
-  family_starts.push_back(contrasts.size());
-  const auto correct_range = [&](size_t begin, size_t end) {
-    std::vector<Contrast*> family;
-    for (size_t i = begin; i < end; ++i) family.push_back(&contrasts[i]);
-    correct_family(family);
-  };
-  correct_range(0, decisive_count);
-  for (size_t i = 0; i + 1 < family_starts.size(); ++i) {
-    correct_range(family_starts[i], family_starts[i + 1]);
+    correct_by_holm(tail(contrasts, begin));
   }
   return contrasts;
 }

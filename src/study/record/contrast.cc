@@ -43,6 +43,14 @@ double margin_on_effect_scale(const Contrast& contrast, double margin) {
                                              : margin * std::abs(contrast.level);
 }
 
+// alpha: two-sided error rate that the contrast is held to.
+void apply(Contrast& contrast, double alpha, double adjusted_p) {
+  contrast.alpha = alpha;
+  contrast.adjusted_p = adjusted_p;
+  contrast.decided = adjusted_p <= kFamilyAlpha;
+  contrast.simultaneous = from_effect_scale(paired_interval(contrast, 1 - alpha), contrast.kind);
+}
+
 }  // namespace
 
 Contrast compare(const MetricReference& reference, const std::string& a, const std::string& b,
@@ -80,7 +88,15 @@ Contrast compare(const MetricReference& reference, const std::string& a, const s
   return contrast;
 }
 
-void correct_family(std::span<Contrast* const> family) {
+void hold_to_winner_family(std::span<Contrast* const> contrasts, int configurations,
+                           int objectives) {
+  const double alpha = std::min(kFamilyAlpha, 2 * kFamilyAlpha / (configurations * objectives));
+  for (Contrast* contrast : contrasts) {
+    if (contrast->p) apply(*contrast, alpha, std::min(1.0, *contrast->p * kFamilyAlpha / alpha));
+  }
+}
+
+void correct_by_holm(std::span<Contrast* const> family) {
   std::vector<Contrast*> tested;
   std::vector<double> p_values;
   for (Contrast* contrast : family) {
@@ -90,12 +106,7 @@ void correct_family(std::span<Contrast* const> family) {
   }
   const HolmResult corrected = holm(p_values, kFamilyAlpha);
   for (size_t i = 0; i < tested.size(); ++i) {
-    Contrast& contrast = *tested[i];
-    contrast.adjusted_p = corrected.adjusted_p[i];
-    contrast.decided = *contrast.adjusted_p <= kFamilyAlpha;
-    contrast.alpha = corrected.alpha_share[i];
-    contrast.simultaneous =
-        from_effect_scale(paired_interval(contrast, 1 - contrast.alpha), contrast.kind);
+    apply(*tested[i], corrected.alpha_share[i], corrected.adjusted_p[i]);
   }
 }
 

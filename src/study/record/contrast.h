@@ -20,9 +20,16 @@ Contrast compare(const MetricReference& reference, const std::string& a, const s
                  const std::map<int, double>& values_a, const std::map<int, double>& values_b,
                  double margin);
 
-// Holm's correction over the contrasts that have a p value: fills adjusted_p, simultaneous and
-// decided.
-void correct_family(std::span<Contrast* const> family);
+// Decisive contrasts of one objective's metric, between `configurations` of them, in a study that
+// decides `objectives` metrics. Each is held to 2 * alpha / (configurations * objectives): by the
+// union bound, with probability 1 - alpha over the whole study, no configuration that is not
+// strictly the best is called a winner (it would have to beat, one-sided, a rival that is at least
+// as good), and no best one is shut out of the contenders. Holm over all pairs would promise more than verdicts
+// need, at the price of half the power with five blocks.
+void hold_to_winner_family(std::span<Contrast* const> contrasts, int configurations, int objectives);
+
+// Holm's correction over descriptive contrasts of one metric.
+void correct_by_holm(std::span<Contrast* const> family);
 
 // +1 when a is better than b by the contrast's point estimate, -1 when b is, 0 when level.
 int better_side(const Contrast& contrast, Direction direction);

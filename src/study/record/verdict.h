@@ -28,10 +28,10 @@ struct Contrast {
   double level = 0;     // mean size of the values compared
   double alpha = 0;     // two-sided error rate of `simultaneous`
   std::optional<Interval> ci95;          // of this contrast alone; absent below two blocks
-  std::optional<Interval> simultaneous;  // at the level that Holm's step granted it
+  std::optional<Interval> simultaneous;  // at the level that its family holds it to
   std::optional<double> p;
-  // Over its family: all contrasts that serve an objective; or, for a descriptive one, all pairs of
-  // its metric.
+  // Over its family: for a contrast that serves an objective, the winner claims of the whole study
+  // (hold_to_winner_family in contrast.h); for a descriptive one, Holm over all pairs of its metric.
   std::optional<double> adjusted_p;
   bool decided = false;     // adjusted_p <= 0.05: the simultaneous interval excludes "no effect"
   bool equivalent = false;  // the 90% interval lies within the equivalence margin
