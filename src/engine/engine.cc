@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "engine/admission.h"
 
 namespace crible {
@@ -35,7 +34,6 @@ Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> mode
   CRIBLE_RETURN_IF_ERROR(engine->allocate(description));
   engine->description_ = std::move(description);
   CRIBLE_RETURN_IF_ERROR(engine->prove_forward());
-  log_info("memory plan: {}", to_string(engine->description_.plan));
   return engine;
 }
 

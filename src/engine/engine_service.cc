@@ -1,5 +1,6 @@
 #include "engine/engine_service.h"
 
+#include "base/log.h"
 #include "engine/engine_thread.h"
 #include "model/model.h"
 
@@ -11,6 +12,7 @@ Result<std::unique_ptr<EngineService>> EngineService::start(const std::filesyste
   CRIBLE_TRY(Stream stream, Stream::create_cpu(static_cast<int>(threads)));
   CRIBLE_TRY(std::unique_ptr<Model> model, load_model(model_path, stream));
   CRIBLE_TRY(std::unique_ptr<Engine> engine, Engine::create(std::move(model), std::move(stream), requested));
+  log_info("memory plan: {}", to_string(engine->description().plan));
   return start_engine_thread(std::move(engine));
 }
 

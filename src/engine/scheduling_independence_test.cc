@@ -1,0 +1,189 @@
+// Scheduling does not change results: whatever happens around a request, its tokens are those that
+// follow from its prompt alone. Thousands of random histories on the hash model.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "engine/admission.h"
+#include "engine/engine.h"
+#include "engine/hash_model.h"
+
+namespace crible {
+namespace {
+
+constexpr int64_t kLongest = kHashContext;
+
+Stream one_thread() { return std::move(*Stream::create_cpu(1)); }
+
+struct Outcome {
+  EngineRequest request;  // as admitted
+  std::vector<TokenId> tokens;
+  int ends = 0;
+  TokenOutput last;
+};
+
+class History {
+ public:
+  explicit History(uint64_t seed) : random_(seed), sampler_(one_thread()) {
+    EXPECT_TRUE(sampler_.reserve_scratch(sample_scratch_bytes(1, kHashVocabulary, 1)));
+    auto engine = Engine::create(std::make_unique<HashModel>(), one_thread(), random_config());
+    EXPECT_TRUE(engine) << engine.error().message;
+    engine_ = std::move(*engine);
+    for (auto& prefix : prefixes_) {
+      prefix.resize(kLongest);
+      for (TokenId& token : prefix) token = static_cast<TokenId>(draw(kHashFault));
+    }
+  }
+
+  void run(int requests) {
+    int submitted = 0;
+    while (submitted < requests || engine_->has_work()) {
+      if (submitted < requests && draw(3) == 0) {
+        submit();
+        ++submitted;
+      }
+      disturb();
+      engine_->step();
+    }
+    check();
+  }
+
+  int64_t preemptions() const { return engine_->stats().preemptions; }
+  int64_t hit_tokens() const { return engine_->stats().prefix_hit_tokens; }
+  int64_t reconfigurations() const { return engine_->stats().reconfigurations; }
+
+ private:
+  int64_t draw(int64_t below) { return static_cast<int64_t>(random_() % static_cast<uint64_t>(below)); }
+
+  EngineConfig random_config() {
+    EngineConfig config;
+    config.device_memory_bytes = 64 * kMiB;
+    config.threads = 1;
+    config.max_num_seqs = 1 + draw(8);
+    config.enable_chunked_prefill = draw(2) == 0;
+    config.max_num_batched_tokens =
+        config.enable_chunked_prefill ? config.max_num_seqs + draw(80) : kLongest + draw(100);
+    config.enable_prefix_caching = draw(4) != 0;
+    config.kv_cache_memory_bytes = (kLongest / 16 + draw(30)) * kHashBlockBytes;
+    return config;
+  }
+
+  void submit() {
+    EngineRequest request;
+    const auto& prefix = prefixes_[static_cast<size_t>(draw(3))];
+    const auto shared = draw(100);
+    request.prompt.assign(prefix.begin(), prefix.begin() + shared);
+    for (int64_t i = draw(30); i >= 0; --i) request.prompt.push_back(static_cast<TokenId>(draw(kHashFault)));
+    if (draw(15) == 0) request.prompt.back() = kHashFault;
+    request.sampling.temperature = draw(2) == 0 ? 0.0f : 0.7f;
+    request.sampling.top_k = static_cast<int32_t>(draw(20));
+    request.sampling.seed = static_cast<uint64_t>(draw(5));
+    request.sampling.max_tokens = 1 + draw(40);
+    request.sampling.stop_token_ids = {static_cast<TokenId>(draw(kHashFault))};
+    request.sampling.ignore_eos = draw(2) == 0;
+    request.cache_salt = static_cast<uint64_t>(draw(2));
+    ASSERT_TRUE(admit(request, {.vocabulary = kHashVocabulary, .max_sequence_tokens = kLongest}));
+    const SeqId id{++last_id_};
+    outcomes_[id.value].request = request;
+    request.on_output = [this, id](const TokenOutput& event) { record(id, event); };
+    engine_->add(make_sequence(id, std::move(request), engine_->seed(), 16));
+  }
+
+  void record(SeqId id, const TokenOutput& event) {
+    Outcome& outcome = outcomes_.at(id.value);
+    EXPECT_EQ(event.sequence, id);
+    EXPECT_EQ(outcome.ends, 0) << "an event after the end";
+    if (event.token >= 0) outcome.tokens.push_back(event.token);
+    EXPECT_EQ(event.output_tokens, static_cast<int64_t>(outcome.tokens.size()));
+    EXPECT_LT(event.cached_tokens, static_cast<int64_t>(outcome.request.prompt.size()));
+    outcome.ends += event.finish != FinishReason::kNone;
+    outcome.last = event;
+  }
+
+  void disturb() {
+    if (last_id_ > 0 && draw(40) == 0) engine_->cancel(SeqId{1 + draw(last_id_)});
+    if (draw(60) == 0) engine_->reset_prefix_cache();
+    if (draw(30) == 0) {
+      const Status changed = engine_->reconfigure(random_config());
+      EXPECT_TRUE(changed) << changed.error().message;
+    }
+  }
+
+  // Runs the request on its own: hash, sample, append.
+  std::pair<std::vector<TokenId>, FinishReason> expected(const EngineRequest& request) {
+    std::vector<TokenId> tokens = request.prompt;
+    std::vector<TokenId> output;
+    while (true) {
+      std::vector<float> logits = hash_logits(tokens);
+      const SampleRow row{.temperature = request.sampling.temperature, .top_p = request.sampling.top_p,
+                          .top_k = request.sampling.top_k, .seed = *request.sampling.seed,
+                          .position = static_cast<int64_t>(tokens.size())};
+      TokenId token = -1;
+      sample(sampler_, {.logits = logits.data(), .logits_stride = kHashVocabulary, .rows = 1,
+                        .vocabulary = kHashVocabulary, .parameters = &row, .tokens = &token});
+      if (token < 0) return {output, FinishReason::kError};
+      tokens.push_back(token);
+      output.push_back(token);
+      if (!request.sampling.ignore_eos && token == request.sampling.stop_token_ids[0]) {
+        return {output, FinishReason::kStop};
+      }
+      if (static_cast<int64_t>(output.size()) == request.sampling.max_tokens) {
+        return {output, FinishReason::kLength};
+      }
+    }
+  }
+
+  void check() {
+    for (auto& [id, outcome] : outcomes_) {
+      ASSERT_EQ(outcome.ends, 1) << "sequence " << id;
+      auto [tokens, finish] = expected(outcome.request);
+      if (outcome.last.finish == FinishReason::kCancelled) {
+        ASSERT_LE(outcome.tokens.size(), tokens.size());
+        tokens.resize(outcome.tokens.size());
+        finish = FinishReason::kCancelled;
+      }
+      ASSERT_EQ(outcome.tokens, tokens) << "sequence " << id;
+      ASSERT_EQ(outcome.last.finish, finish) << "sequence " << id;
+      ASSERT_EQ(outcome.last.error.has_value(), finish == FinishReason::kError);
+    }
+    const EngineStats stats = engine_->stats();
+    EXPECT_EQ(stats.kv_blocks_used, 0);
+    EXPECT_EQ(stats.running + stats.waiting, 0);
+    EXPECT_EQ(stats.finished_stop + stats.finished_length + stats.finished_cancelled + stats.finished_error,
+              static_cast<int64_t>(outcomes_.size()));
+  }
+
+  std::mt19937_64 random_;
+  Stream sampler_;
+  std::unique_ptr<Engine> engine_;
+  std::array<std::vector<TokenId>, 3> prefixes_;
+  std::map<int64_t, Outcome> outcomes_;
+  int64_t last_id_ = 0;
+};
+
+TEST(SchedulingIndependence, HoldsOverRandomHistories) {
+  int64_t preemptions = 0, hit_tokens = 0, reconfigurations = 0;
+  for (uint64_t seed = 1; seed <= 1500 && !::testing::Test::HasFatalFailure(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    History history(seed);
+    history.run(12);
+    preemptions += history.preemptions();
+    hit_tokens += history.hit_tokens();
+    reconfigurations += history.reconfigurations();
+  }
+  // The histories did contain what they are meant to be immune to.
+  EXPECT_GT(preemptions, 100);
+  EXPECT_GT(hit_tokens, 10'000);
+  EXPECT_GT(reconfigurations, 1000);
+}
+
+TEST(SchedulingIndependence, AThousandRequestsLeaveThePoolAsItWas) {
+  History history(20'000);
+  history.run(1000);
+  EXPECT_GT(history.preemptions(), 0);
+}
+
+}  // namespace
+}  // namespace crible
