@@ -225,7 +225,9 @@ TEST_F(StoreTest, AFullDiskIsAnErrorThatKeepsWhatIsThere) {
   // Space was freed: the study goes on with the trial that did not fit.
   ASSERT_TRUE(store.limit_pages(100000));
   EXPECT_TRUE(store.append_trial(random_trial(random, appended, 50)));
-  for (const TrialRecord& trial : store.load_study()->trials) {
+  const StoredStudy study = *store.load_study();
+  EXPECT_EQ(study.trials.size(), static_cast<size_t>(appended + 1));
+  for (const TrialRecord& trial : study.trials) {
     EXPECT_EQ(trial.requests.size(), trial.block == 0 ? 5u : 50u);
   }
 }
