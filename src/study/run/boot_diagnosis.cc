@@ -47,6 +47,11 @@ std::vector<std::string> evidence_lines(std::string_view log) {
   return std::move(chosen);
 }
 
+bool speaks_of_memory(std::string_view message) {
+  return mentions(lower(message), {"out of memory", "bad_alloc", "cannot allocate", "does not fit", "the weights take",
+                                   "of the budget of", "the kv cache has"});
+}
+
 StepFailure diagnose_death(const DeathScene& scene) {
   StepFailure failure;
   failure.evidence = evidence_lines(scene.log);
@@ -57,7 +62,7 @@ StepFailure diagnose_death(const DeathScene& scene) {
   const bool by_wrapper = !scene.status.signaled && scene.status.code > kShellSignalBase;
   const bool signaled = scene.status.signaled || by_wrapper;
   const int number = by_wrapper ? scene.status.code - kShellSignalBase : scene.status.code;
-  const bool memory = mentions(text, {"out of memory", "bad_alloc", "cannot allocate", "does not fit", "too small for"});
+  const bool memory = speaks_of_memory(text);
   if (signaled && number == SIGKILL && scene.kernel_oom_kills > 0) {
     failure.cause = FailureCause::kOutOfMemory;
     failure.message = "the kernel ended the server for want of memory; lower device-memory-bytes or the utilisation";

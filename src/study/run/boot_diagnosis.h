@@ -22,6 +22,9 @@ StepFailure diagnose_death(const DeathScene& scene);
 // It runs, but has not become ready (or does not answer) within the time allowed.
 StepFailure diagnose_silence(std::string_view log, double waited_s);
 
+// A message that says that something does not fit in memory, ours or another server's.
+bool speaks_of_memory(std::string_view message);
+
 // The lines that show what happened: those that speak of an error, else the last ones.
 std::vector<std::string> evidence_lines(std::string_view log);
 

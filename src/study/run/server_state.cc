@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "load/completion_frame.h"
+#include "study/run/boot_diagnosis.h"
 #include "study/run/prometheus_text.h"
 
 namespace crible::study {
@@ -70,6 +71,7 @@ void read_admin(const json& admin, ServerState& state) {
   if (used > 0) state.device_used_bytes = used;
   const json machine = object_at(admin, "machine");
   state.device = text_at(machine, "device");
+  if (state.device.empty()) state.device = "cpu";  // a server that names no device has none but the host
   state.cpu_features = text_at(machine, "cpu_features");
 }
 
@@ -125,8 +127,7 @@ Attempt<double> reconfigure_server(load::HttpCaller& server, const std::string& 
   }
   if (reply->code == 200) return elapsed_ms;
   const std::string message = load::error_message(reply->body);
-  const bool memory = reply->code == 503 || reply->code == 429 || reply->code == 507;
-  return step_failed(memory ? FailureCause::kOutOfMemory : FailureCause::kBadFlag,
+  return step_failed(speaks_of_memory(message) ? FailureCause::kOutOfMemory : FailureCause::kBadFlag,
                      fmt::format("the server refused the configuration ({}): {}", reply->code, message), {message});
 }
 

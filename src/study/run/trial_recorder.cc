@@ -25,8 +25,12 @@ load::CacheExpectation expectation_of(CacheRole role) {
 }  // namespace
 
 void TrialRecorder::add(RequestLabels labels, load::Exchange&& exchange) {
-  if (!exchange.tokens.empty()) last_ttft_ms_ = to_ms(exchange.tokens.front() - exchange.scheduled);
+  std::optional<double> ttft_ms;
+  const RequestStatus status = status_of(exchange.status);
+  failures_ += status == RequestStatus::kError || status == RequestStatus::kTimeout;
+  if (!exchange.tokens.empty()) ttft_ms = to_ms(exchange.tokens.front() - exchange.scheduled);
   entries_.push_back({std::move(labels), std::move(exchange)});
+  if (on_request_) on_request_(requests(), ttft_ms);
 }
 
 RequestRecord TrialRecorder::to_record(int index, const Entry& entry) const {

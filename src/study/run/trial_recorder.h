@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,13 +28,16 @@ struct RequestLabels {
 
 class TrialRecorder {
  public:
-  TrialRecorder() : start_(now()), wall_start_(std::chrono::system_clock::now()) {}
+  // on_request is told the number of requests so far and the latest TTFT in milliseconds, if any.
+  using OnRequest = std::function<void(int requests, std::optional<double> ttft_ms)>;
+  explicit TrialRecorder(OnRequest on_request = {})
+      : start_(now()), wall_start_(std::chrono::system_clock::now()), on_request_(std::move(on_request)) {}
 
   void add(RequestLabels labels, load::Exchange&& exchange);
   int requests() const { return static_cast<int>(entries_.size()); }
-  // Milliseconds from schedule to first token of the latest good request; for display.
-  std::optional<double> last_ttft_ms() const { return last_ttft_ms_; }
   TimePoint start() const { return start_; }
+  // Requests that neither succeeded nor were cancelled.
+  int failures() const { return failures_; }
 
   // Call once, when everything has ended. planned: requests that the scenario meant to make.
   void finish(int planned, TrialRecord& trial);
@@ -49,7 +53,8 @@ class TrialRecorder {
   TimePoint start_;
   std::chrono::system_clock::time_point wall_start_;
   std::deque<Entry> entries_;
-  std::optional<double> last_ttft_ms_;
+  int failures_ = 0;
+  OnRequest on_request_;
 };
 
 }  // namespace crible::study

@@ -1,0 +1,89 @@
+#include "study/run/monitor.h"
+
+#include "base/process.h"
+#include "study/run/prometheus_text.h"
+
+namespace crible::study {
+namespace {
+
+constexpr std::chrono::milliseconds kInterval{200};
+constexpr std::chrono::milliseconds kReadTimeout{2'000};
+// What this engine holds on its device, term by term; servers without it keep the planned value.
+constexpr const char* kMemoryTerms = "crible:memory_plan_bytes";
+
+// Sum of the terms in use (not the totals that stand beside them), if the server reports them.
+std::optional<int64_t> device_bytes(const std::vector<MetricLine>& lines) {
+  double sum = 0;
+  bool found = false;
+  for (const MetricLine& line : lines) {
+    if (line.name != kMemoryTerms) continue;
+    const auto term = line.labels.find("term");
+    if (term == line.labels.end()) continue;
+    if (term->second != "weights" && term->second != "activations" && term->second != "kv") continue;
+    sum += line.value;
+    found = true;
+  }
+  return found ? std::optional(static_cast<int64_t>(sum)) : std::nullopt;
+}
+
+}  // namespace
+
+Monitor::Monitor(const load::Endpoint& endpoint, std::optional<pid_t> pid, const ServerState& state)
+    : caller_(endpoint), pid_(pid), device_total_bytes_(state.device_memory_bytes),
+      device_used_bytes_(state.device_used_bytes), before_(read_counters()) {}
+
+void Monitor::start(TimePoint trial_start) {
+  trial_start_ = trial_start;
+  thread_ = std::thread([this] { watch(); });
+}
+
+Monitor::~Monitor() { stop(); }
+
+void Monitor::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Monitor::watch() {
+  sample();
+  std::unique_lock lock(mutex_);
+  while (!wake_.wait_for(lock, kInterval, [this] { return stopping_; })) {
+    lock.unlock();
+    sample();
+    lock.lock();
+  }
+}
+
+void Monitor::sample() {
+  MemorySample sample;
+  sample.at_ns = std::chrono::duration_cast<Nanoseconds>(now() - trial_start_).count();
+  sample.device_total_bytes = device_total_bytes_;
+  sample.device_used_bytes = device_used_bytes_;
+  if (const auto reply = caller_.get("/metrics", kReadTimeout); reply && reply->code == 200) {
+    if (const auto used = device_bytes(parse_prometheus(reply->body))) sample.device_used_bytes = *used;
+  }
+  if (pid_) {
+    if (const auto usage = process_usage(*pid_)) sample.server_resident_bytes = usage->resident_bytes;
+  }
+  samples_.push_back(sample);
+}
+
+std::map<std::string, double> Monitor::read_counters() {
+  const auto reply = caller_.get("/metrics", kReadTimeout);
+  if (!reply || reply->code != 200) return {};
+  return counters(parse_prometheus(reply->body));
+}
+
+void Monitor::finish(TrialRecord& trial) {
+  stop();
+  sample();
+  trial.memory = std::move(samples_);
+  trial.counters_before = std::move(before_);
+  trial.counters_after = read_counters();
+}
+
+}  // namespace crible::study
