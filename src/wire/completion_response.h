@@ -1,0 +1,58 @@
+// Replies of the two completion routes, whole and as the chunks of a stream. Chunks are put together
+// by hand into a buffer of the caller's: no document and, once the buffer has grown, no allocation
+// per token.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace crible {
+
+enum class CompletionKind { kText, kChat };
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
+};
+
+// What stands in every chunk of one reply.
+struct ReplyIdentity {
+  std::string id;
+  int64_t created = 0;  // seconds since the Unix epoch
+  std::string model;
+  std::string system_fingerprint;  // changes with what may change results
+};
+
+struct Choice {
+  std::string text;
+  std::string_view finish_reason;  // "stop", "length", "abort"
+};
+
+// The body of a reply that is not streamed; choices in the order of the prompts.
+std::string completion_body(CompletionKind kind, const ReplyIdentity& identity, const std::vector<Choice>& choices,
+                            const Usage& usage);
+
+class ChunkWriter {
+ public:
+  // with_usage: every chunk has a "usage" field, null but in the last (OpenAI's include_usage).
+  ChunkWriter(CompletionKind kind, const ReplyIdentity& identity, bool with_usage);
+
+  // Each appends one event. The first chunk of a chat choice carries the role and no token.
+  void append_role(std::string& out, int index) const;
+  void append_text(std::string& out, int index, std::string_view text) const;
+  void append_finish(std::string& out, int index, std::string_view finish_reason) const;
+  void append_usage(std::string& out, const Usage& usage) const;
+
+ private:
+  void append_choice(std::string& out, int index, std::string_view before_text, std::string_view text,
+                     std::string_view after_text, std::string_view finish_reason) const;
+
+  CompletionKind kind_;
+  std::string head_;  // from "data: {" to the opening bracket of "choices"
+  std::string_view tail_;
+};
+
+}  // namespace crible
