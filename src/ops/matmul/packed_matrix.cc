@@ -93,7 +93,8 @@ void unpack_block(DType dtype, const std::byte* block, int64_t lane, float* out)
         uint32_t word;
         std::memcpy(&word, values + (k / 8 * kPackRows + lane) * 4, sizeof word);
         const int q = static_cast<int>(word >> (k % 8 / 2 * 4 + k % 2 * 16) & 0xFu);
-        out[k] = static_cast<float>(q - centre) * scale + minimum;
+        out[k] = static_cast<float>(q - centre) * scale;
+        if (dtype == DType::kQ4_1) out[k] += minimum;
       }
       return;
     }
