@@ -1,0 +1,38 @@
+// Attention with the default model's heads (9 query, 3 KV heads of 64, half-float cache): decode of one and of many
+// sequences, and prompt chunks at growing context.
+#include "ops/attention/attention.h"
+
+#include <benchmark/benchmark.h>
+
+#include "ops/attention/paged_case.h"
+#include "ops/machine_ceiling.h"
+
+namespace crible {
+namespace {
+
+// Arguments: sequences, context, query tokens of each.
+void BM_Attention(benchmark::State& state) {
+  const int64_t sequences = state.range(0), context = state.range(1), queries = state.range(2);
+  RandomValues random(1);
+  PagedCase c(random, std::vector<SequenceShape>(static_cast<size_t>(sequences), {context, queries}), 9, 3, 64, 16,
+              DType::kF16);
+  Stream stream = Stream::create_cpu(bench_threads()).value();
+  if (!stream.reserve_scratch(attention_scratch_bytes(c.num_tokens, c.heads, c.head_size, stream.threads()))) return;
+  std::vector<float> out(c.q.size());
+  for (auto _ : state) attention(stream, c.batch(), c.args(out.data()));
+  const double calls = static_cast<double>(state.iterations());
+  const double pairs = static_cast<double>(sequences * queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
+  report_ceiling(state, stream, calls * static_cast<double>(sequences * context * c.kv_heads * c.head_size * 2 * 2),
+                 calls * pairs * 4.0 * static_cast<double>(c.heads * c.head_size));
+}
+BENCHMARK(BM_Attention)
+    ->Args({1, 200, 1})
+    ->Args({1, 2000, 1})
+    ->Args({16, 500, 1})
+    ->Args({1, 512, 512})
+    ->Args({1, 2048, 512})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace crible
