@@ -43,7 +43,8 @@ Fixture random_fixture(std::mt19937& random, std::string_view letters, size_t me
 // The definition of BPE, literally: look at all pairs, merge the best, begin again.
 std::vector<TokenId> encode_by_definition(Fixture& fixture, std::string_view word) {
   std::map<std::pair<std::string, std::string>, size_t> ranks;
-  for (size_t i = 0; i < fixture.vocabulary.merges.size(); ++i) ranks.emplace(fixture.vocabulary.merges[i], i);
+  for (size_t i = 0; i < fixture.vocabulary.merges.size(); ++i)
+    ranks.emplace(fixture.vocabulary.merges[i], i);
   std::vector<std::string> symbols;
   for (const char c : word) symbols.emplace_back(1, c);
   for (;;) {
@@ -62,7 +63,8 @@ std::vector<TokenId> encode_by_definition(Fixture& fixture, std::string_view wor
   }
   std::vector<TokenId> tokens;
   for (const std::string& symbol : symbols) {
-    if (const auto found = fixture.ids.find(symbol); found != fixture.ids.end()) tokens.push_back(found->second);
+    if (const auto found = fixture.ids.find(symbol); found != fixture.ids.end())
+      tokens.push_back(found->second);
   }
   return tokens;
 }
@@ -78,7 +80,8 @@ TEST(Bpe, EqualsDefinitionOnRandomVocabularies) {
     for (int i = 0; i < 60; ++i) {
       std::string word;
       // 'x' has no token: it is left out and no pair reaches over it.
-      for (size_t size = 1 + random() % (i % 2 ? 12 : 150); word.size() < size;) word += "aabbccddx"[random() % 9];
+      for (size_t size = 1 + random() % (i % 2 ? 12 : 150); word.size() < size;)
+        word += "aabbccddx"[random() % 9];
       words.push_back(std::move(word));
     }
     std::vector<TokenId> tokens;
@@ -128,7 +131,8 @@ TEST(Bpe, RefusesMergesOutsideTheVocabulary) {
   Fixture fixture;
   fixture.vocabulary.source = "file.gguf";
   fixture.vocabulary.texts = {"a", "b", "ab"};
-  for (const auto& merge : std::vector<std::pair<std::string, std::string>>{{"a", "c"}, {"c", "a"}, {"b", "a"}}) {
+  for (const auto& merge :
+       std::vector<std::pair<std::string, std::string>>{{"a", "c"}, {"c", "a"}, {"b", "a"}}) {
     fixture.vocabulary.merges = {{"a", "b"}, merge};
     const auto table = fixture.table();
     ASSERT_FALSE(table);

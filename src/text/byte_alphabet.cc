@@ -34,7 +34,9 @@ static_assert(kAlphabet.to_byte[kLastCodePoint] == 0xAD);
 
 }  // namespace
 
-uint32_t byte_to_code_point(uint8_t byte) { return kAlphabet.to_code_point[byte]; }
+uint32_t byte_to_code_point(uint8_t byte) {
+  return kAlphabet.to_code_point[byte];
+}
 
 std::optional<std::string> bytes_from_alphabet(std::string_view text) {
   std::string bytes;

@@ -30,7 +30,7 @@ TEST(ByteAlphabet, KnownCharacters) {
 }
 
 TEST(ByteAlphabet, RefusesWhatIsOutsideIt) {
-  for (const char* text : {" ", "a b", "\n", "€", "ń"/* U+0144, the first above */, "\xC4", "Ġ\x80", "😀"}) {
+  for (const char* text : {" ", "a b", "\n", "€", "ń" /* U+0144, the first above */, "\xC4", "Ġ\x80", "😀"}) {
     EXPECT_EQ(bytes_from_alphabet(text), std::nullopt) << text;
   }
   EXPECT_EQ(bytes_from_alphabet(""), "");

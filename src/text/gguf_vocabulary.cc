@@ -14,8 +14,9 @@ Result<std::optional<TokenId>> read_optional_id(const GgufFile& file, std::strin
   if (!file.has(key)) return std::optional<TokenId>();
   CRIBLE_TRY(const int64_t id, file.get_int(key));
   if (id < 0 || static_cast<uint64_t>(id) >= vocabulary_size) {
-    return fail(ErrorCode::kCorrupt, "{}: {} is {}, but the vocabulary has ids 0 to {}; convert the model again",
-                file.path(), key, id, vocabulary_size - 1);
+    return fail(ErrorCode::kCorrupt,
+                "{}: {} is {}, but the vocabulary has ids 0 to {}; convert the model again", file.path(), key,
+                id, vocabulary_size - 1);
   }
   return std::optional<TokenId>(static_cast<TokenId>(id));
 }
@@ -38,8 +39,8 @@ Status read_kinds(const GgufFile& file, Vocabulary& vocabulary) {
     const int64_t type = (*types)[i];
     // 0 is "undefined": such a token is never produced from text, like an unused one.
     if (type < 0 || type > 6) {
-      return fail(ErrorCode::kCorrupt, "{}: {}[{}] is {}, known types are 0 to 6", file.path(),
-                  kTokenType, i, type);
+      return fail(ErrorCode::kCorrupt, "{}: {}[{}] is {}, known types are 0 to 6", file.path(), kTokenType, i,
+                  type);
     }
     vocabulary.kinds[i] = type == 0 ? TokenKind::kUnused : static_cast<TokenKind>(type);
   }

@@ -45,7 +45,8 @@ TEST(PreTokenizer, Qwen2AndItsDigits) {
 TEST(PreTokenizer, CaseAwareRules) {
   EXPECT_THAT(split("gpt-4o", "camelCase HTTPServer's ÉtéNOIR"),
               ElementsAre("camel", "Case", " HTTPServer's", " Été", "NOIR"));
-  EXPECT_THAT(split("tekken", "camelCase 12 a/b//\n"), ElementsAre("camel", "Case", " ", "1", "2", " a", "/b", "//\n"));
+  EXPECT_THAT(split("tekken", "camelCase 12 a/b//\n"),
+              ElementsAre("camel", "Case", " ", "1", "2", " a", "/b", "//\n"));
 }
 
 TEST(PreTokenizer, RulesOfSeveralPatterns) {
@@ -63,9 +64,10 @@ TEST(PreTokenizer, CharactersThatUnicode15Added) {
 }
 
 TEST(PreTokenizer, WordsOfEveryRuleAreTheTextAgain) {
-  constexpr std::string_view kPieces[] = {"a", "Z", " ", "  ", "\t", "\n", "\r\n", "1", "23", "'", "'s", "'LL", "é", "Ǆ",
-                                          "ǅ", "ǆ", "北", "かな", "ิ", "٣", "½", "!", "/", "€", "—", "😀", "\u00A0",
-                                          "\u0085", "\u3000", "\U00031350", "\U0010FFFF", "\0", "\uFFFD"};
+  constexpr std::string_view kPieces[] = {
+      "a",   "Z", " ", "  ", "\t",     "\n",     "\r\n",   "1",          "23",         "'",  "'s",
+      "'LL", "é", "Ǆ", "ǅ",  "ǆ",      "北",     "かな",   "ิ",           "٣",          "½",  "!",
+      "/",   "€", "—", "😀",  "\u00A0", "\u0085", "\u3000", "\U00031350", "\U0010FFFF", "\0", "\uFFFD"};
   std::mt19937 random(41);
   for (const std::string_view rule : PreTokenizer::known_names()) {
     const auto pre_tokenizer = PreTokenizer::make(rule);
@@ -91,7 +93,8 @@ TEST(PreTokenizer, RunsOfAMillionBytesAreSplitAsShortOnesAre) {
   for (const std::string_view rule : {"gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken", "deepseek-v3"}) {
     const std::string spaces = std::string(n, ' ') + "x";
     EXPECT_THAT(split(rule, spaces),
-                ElementsAre(std::string_view(spaces).substr(0, n - 1), std::string_view(" x"))) << rule;
+                ElementsAre(std::string_view(spaces).substr(0, n - 1), std::string_view(" x")))
+        << rule;
     const std::string breaks = std::string(n, ' ') + "\n" + std::string(n, '\n') + "x";
     EXPECT_EQ(split(rule, breaks).back(), "x") << rule;
     for (const std::string_view letter : {"A", "a", "é", "ซ"}) {

@@ -13,12 +13,14 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome whole_text_outcome(const std::vector<std::string>& stops, const std::string& text, bool include_stop) {
+Outcome whole_text_outcome(const std::vector<std::string>& stops, const std::string& text,
+                           bool include_stop) {
   for (size_t end = 1; end <= text.size(); ++end) {
     const std::string_view head = std::string_view(text).substr(0, end);
     int best = -1;
     for (size_t i = 0; i < stops.size(); ++i) {
-      if (head.ends_with(stops[i]) && (best < 0 || stops[i].size() > stops[static_cast<size_t>(best)].size())) {
+      if (head.ends_with(stops[i]) &&
+          (best < 0 || stops[i].size() > stops[static_cast<size_t>(best)].size())) {
         best = static_cast<int>(i);
       }
     }
@@ -40,7 +42,8 @@ TEST(StopStrings, HoweverTheTextIsCutTheResultIsThatOfTheWhole) {
   size_t with_match = 0;
   for (int round = 0; round < 20000; ++round) {
     std::vector<std::string> stops;
-    for (size_t i = random() % 5; i > 0; --i) stops.push_back(random_text(random, 1 + random() % 6, "ab\n", 3));
+    for (size_t i = random() % 5; i > 0; --i)
+      stops.push_back(random_text(random, 1 + random() % 6, "ab\n", 3));
     const std::string text = random_text(random, random() % 40, "aab\n", 4);
     const bool include_stop = random() % 2;
     auto matcher = StopStringMatcher::make(stops, include_stop);

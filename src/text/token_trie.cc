@@ -4,7 +4,9 @@
 
 namespace crible {
 
-TokenTrie::TokenTrie() { root_.fill(kNone); }
+TokenTrie::TokenTrie() {
+  root_.fill(kNone);
+}
 
 int32_t TokenTrie::child(int32_t node, uint8_t byte) const {
   int32_t at = nodes_[node].first_child;

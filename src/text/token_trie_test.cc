@@ -8,7 +8,8 @@
 namespace crible {
 namespace {
 
-TokenTrie::Match find_by_trying_all(const std::vector<std::string>& tokens, std::string_view text, size_t from) {
+TokenTrie::Match find_by_trying_all(const std::vector<std::string>& tokens, std::string_view text,
+                                    size_t from) {
   for (size_t begin = from; begin < text.size(); ++begin) {
     TokenTrie::Match best;
     for (size_t i = 0; i < tokens.size(); ++i) {

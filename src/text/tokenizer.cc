@@ -21,10 +21,15 @@ constexpr std::string_view kEndOfTurnTexts[] = {
 };
 // End-of-text tokens: they end a generation, but no turn.
 constexpr std::string_view kEndOfTextTexts[] = {
-    "<|endoftext|>", "<|end_of_text|>", "</s>", "<｜end▁of▁sentence｜>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
 };
 
-bool is_special(TokenKind kind) { return kind == TokenKind::kControl || kind == TokenKind::kUnknown; }
+bool is_special(TokenKind kind) {
+  return kind == TokenKind::kControl || kind == TokenKind::kUnknown;
+}
 
 // "<0x0A>" -> 10
 std::optional<char> parse_byte_token(std::string_view text) {
@@ -49,8 +54,8 @@ std::string bytes_of_token(const std::string& text, TokenKind kind) {
 
 Status check_sizes(const Vocabulary& vocabulary) {
   if (vocabulary.texts.empty() || vocabulary.texts.size() > kMaxTokens) {
-    return fail(ErrorCode::kCorrupt, "{}: {} tokens in the vocabulary, expected 1 to {}",
-                vocabulary.source, vocabulary.texts.size(), kMaxTokens);
+    return fail(ErrorCode::kCorrupt, "{}: {} tokens in the vocabulary, expected 1 to {}", vocabulary.source,
+                vocabulary.texts.size(), kMaxTokens);
   }
   if (vocabulary.kinds.size() != vocabulary.texts.size()) {
     return fail(ErrorCode::kCorrupt, "{}: {} token kinds for {} tokens", vocabulary.source,
@@ -71,12 +76,10 @@ Status check_named_ids(const Vocabulary& vocabulary) {
     }
   }
   if (vocabulary.add_bos.value_or(false) && !vocabulary.bos) {
-    return fail(ErrorCode::kCorrupt, "{}: a bos token is to be added, but none is named",
-                vocabulary.source);
+    return fail(ErrorCode::kCorrupt, "{}: a bos token is to be added, but none is named", vocabulary.source);
   }
   if (vocabulary.add_eos.value_or(false) && !vocabulary.eos) {
-    return fail(ErrorCode::kCorrupt, "{}: an eos token is to be added, but none is named",
-                vocabulary.source);
+    return fail(ErrorCode::kCorrupt, "{}: an eos token is to be added, but none is named", vocabulary.source);
   }
   return {};
 }
@@ -87,8 +90,8 @@ Result<std::unordered_map<std::string_view, TokenId>> index_texts(const Vocabula
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
     const std::string& text = vocabulary.texts[i];
     if (text.empty()) {
-      return fail(ErrorCode::kCorrupt, "{}: token {} is empty; convert the model again",
-                  vocabulary.source, i);
+      return fail(ErrorCode::kCorrupt, "{}: token {} is empty; convert the model again", vocabulary.source,
+                  i);
     }
     const auto [place, inserted] = ids.emplace(text, static_cast<TokenId>(i));
     if (!inserted) {
@@ -183,7 +186,9 @@ std::string_view Tokenizer::token_bytes(TokenId id) const {
   return std::string_view(bytes_).substr(offsets_[place], offsets_[place + 1] - offsets_[place]);
 }
 
-std::string Tokenizer::token_text(TokenId id) const { return decode({&id, 1}, false); }
+std::string Tokenizer::token_text(TokenId id) const {
+  return decode({&id, 1}, false);
+}
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string text;

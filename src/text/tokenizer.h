@@ -71,9 +71,9 @@ class Tokenizer {
 
   MergeTable merges_;
   PreTokenizer pre_tokenizer_;
-  TokenTrie special_;       // control, unknown and user-defined tokens
-  TokenTrie user_defined_;  // those that stand for themselves even in a user's text
-  std::string bytes_;       // all tokens' bytes, back to back
+  TokenTrie special_;            // control, unknown and user-defined tokens
+  TokenTrie user_defined_;       // those that stand for themselves even in a user's text
+  std::string bytes_;            // all tokens' bytes, back to back
   std::vector<size_t> offsets_;  // vocabulary_size + 1 places in bytes_
   std::vector<uint8_t> flags_;
   std::unordered_map<std::string_view, TokenId> by_bytes_;  // views into bytes_

@@ -31,7 +31,9 @@ std::string mixed_text(size_t bytes) {
       "Les deux approches diffèrent surtout par leur coût en mémoire, à débit égal.\n",
       "for (int i = 0; i < count; ++i) {\n    total += values[i] * weights[i];\n}\n",
       "def mean(xs):\n    return sum(xs) / len(xs)\n\n",
-      "Скорость зависит от длины запроса. ", "模型按块分配缓存。", "🙂👍 done!\n\n",
+      "Скорость зависит от длины запроса. ",
+      "模型按块分配缓存。",
+      "🙂👍 done!\n\n",
   };
   std::mt19937 random(7);
   std::string text;

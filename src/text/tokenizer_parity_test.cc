@@ -111,7 +111,8 @@ TEST(TokenizerParity, IdsEqualLlamaCpp) {
     const auto tokenizer = Tokenizer::from_vocabulary(*vocabulary);
     ASSERT_TRUE(tokenizer) << tokenizer.error().message;
     const EncodeOptions options{.parse_special = kind == ColumnKind::kIdsWithSpecial};
-    expect_column(golden, column, [&](const std::string& text) { return (*tokenizer)->encode(text, options); });
+    expect_column(golden, column,
+                  [&](const std::string& text) { return (*tokenizer)->encode(text, options); });
   }
   EXPECT_EQ(columns, 9u);
 }

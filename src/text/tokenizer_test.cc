@@ -24,21 +24,22 @@ Vocabulary small_vocabulary() {
   for (unsigned byte = 0; byte < 256; ++byte) {
     vocabulary.texts.push_back(bytes_to_alphabet(std::string(1, static_cast<char>(byte))));
   }
-  for (const char* text : {"he", "ll", "hell", "hello", "Ġhello"}) vocabulary.texts.emplace_back(text);  // 256 to 260
+  for (const char* text : {"he", "ll", "hell", "hello", "Ġhello"})
+    vocabulary.texts.emplace_back(text);  // 256 to 260
   vocabulary.merges = {{"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {"Ġ", "hello"}};
   vocabulary.kinds.assign(vocabulary.texts.size(), TokenKind::kNormal);
   const auto add = [&](const char* text, TokenKind kind) {
     vocabulary.texts.emplace_back(text);
     vocabulary.kinds.push_back(kind);
   };
-  add("<s>", TokenKind::kControl);           // 261
-  add("</s>", TokenKind::kControl);          // 262
-  add("<s>>", TokenKind::kControl);          // 263
-  add("[tool]", TokenKind::kUserDefined);    // 264
-  add("<unk>", TokenKind::kUnknown);         // 265
-  add("<0x0A>", TokenKind::kByte);           // 266
-  add("plain text", TokenKind::kNormal);     // 267: outside the byte alphabet, so literal
-  add("<reserved>", TokenKind::kUnused);     // 268
+  add("<s>", TokenKind::kControl);         // 261
+  add("</s>", TokenKind::kControl);        // 262
+  add("<s>>", TokenKind::kControl);        // 263
+  add("[tool]", TokenKind::kUserDefined);  // 264
+  add("<unk>", TokenKind::kUnknown);       // 265
+  add("<0x0A>", TokenKind::kByte);         // 266
+  add("plain text", TokenKind::kNormal);   // 267: outside the byte alphabet, so literal
+  add("<reserved>", TokenKind::kUnused);   // 268
   vocabulary.bos = 261;
   vocabulary.eos = 262;
   return vocabulary;
@@ -60,7 +61,8 @@ std::string error_of(const Vocabulary& vocabulary, ErrorCode code = ErrorCode::k
 
 TEST(Tokenizer, SpecialTokensAreParsedOnlyWhenAsked) {
   const auto tokenizer = make(small_vocabulary());
-  EXPECT_THAT(tokenizer->encode("hello<s>>hello</s>", {.parse_special = true}), ElementsAre(259, 263, 259, 262));
+  EXPECT_THAT(tokenizer->encode("hello<s>>hello</s>", {.parse_special = true}),
+              ElementsAre(259, 263, 259, 262));
   EXPECT_THAT(tokenizer->encode("<s> hello", {.parse_special = true}), ElementsAre(261, 260));
   EXPECT_THAT(tokenizer->encode("<s>"), ElementsAre('<', 's', '>'));
   EXPECT_THAT(tokenizer->encode("<unk>", {.parse_special = true}), ElementsAre(265));
@@ -135,7 +137,8 @@ TEST(Tokenizer, EndsOfGeneration) {
   Vocabulary vocabulary = small_vocabulary();
   EXPECT_EQ(make(vocabulary)->eot(), std::nullopt);
   vocabulary.texts.insert(vocabulary.texts.end(), {"<|eot_id|>", "<|im_end|>", "<|endoftext|>"});
-  vocabulary.kinds.insert(vocabulary.kinds.end(), {TokenKind::kControl, TokenKind::kControl, TokenKind::kNormal});
+  vocabulary.kinds.insert(vocabulary.kinds.end(),
+                          {TokenKind::kControl, TokenKind::kControl, TokenKind::kNormal});
   const auto tokenizer = make(vocabulary);
   EXPECT_EQ(tokenizer->eot(), 270);
   for (const TokenId id : {262, 269, 270}) EXPECT_TRUE(tokenizer->is_end_of_generation(id)) << id;
@@ -174,7 +177,8 @@ TEST(Tokenizer, BadVocabulariesAreRefusedWithTheReason) {
   EXPECT_THAT(error_of(Vocabulary{}), HasSubstr("0 tokens"));
   vocabulary = small_vocabulary();
   vocabulary.pre_tokenizer = "mystery";
-  EXPECT_THAT(error_of(vocabulary, ErrorCode::kUnsupported), HasSubstr("small.gguf: pre-tokenizer \"mystery\""));
+  EXPECT_THAT(error_of(vocabulary, ErrorCode::kUnsupported),
+              HasSubstr("small.gguf: pre-tokenizer \"mystery\""));
 }
 
 class DefaultTokenizer : public testing::Test {
@@ -277,8 +281,8 @@ TEST_F(DefaultTokenizer, ALongTextEncodesAsItsLinesDo) {
 TEST_F(DefaultTokenizer, HostileMegabytesEncode) {
   const size_t n = 1 << 20;
   std::mt19937 random(64);
-  std::vector<std::string> texts = {std::string(n, 'a'), std::string(n, ' '), std::string(n, '\n'), std::string(n, '('),
-                                    std::string(n, '7')};
+  std::vector<std::string> texts = {std::string(n, 'a'), std::string(n, ' '), std::string(n, '\n'),
+                                    std::string(n, '('), std::string(n, '7')};
   std::string letters, unclosed, accents;
   while (letters.size() < n) letters.push_back(static_cast<char>('a' + random() % 26));
   while (unclosed.size() < n) unclosed += "<|im_en";

@@ -13,7 +13,11 @@ namespace {
 size_t length_by_definition(const std::string& s) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(s[i]); };
   const uint8_t first = byte(0);
-  const size_t length = first < 0x80 ? 1 : first >> 5 == 6 ? 2 : first >> 4 == 14 ? 3 : first >> 3 == 30 ? 4 : 0;
+  const size_t length = first < 0x80       ? 1
+                        : first >> 5 == 6  ? 2
+                        : first >> 4 == 14 ? 3
+                        : first >> 3 == 30 ? 4
+                                           : 0;
   if (length == 0 || s.size() < length) return 0;
   uint32_t value = length == 1 ? first : first & (0x7F >> length);
   for (size_t i = 1; i < length; ++i) {
@@ -128,7 +132,9 @@ TEST(Utf8, ValidityAndRepairAgree) {
     valid += repaired == bytes;
   }
   EXPECT_GT(valid, 1000u);
-  EXPECT_EQ(replace_invalid_bytes("a\xE2\x82" "b"), "a\uFFFD\uFFFDb");  // one for each byte
+  EXPECT_EQ(replace_invalid_bytes("a\xE2\x82"
+                                  "b"),
+            "a\uFFFD\uFFFDb");  // one for each byte
 }
 
 }  // namespace
