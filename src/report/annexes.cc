@@ -125,6 +125,8 @@ Section method(const ReportContext& context) {
 std::string artifact_kind(const Scribe& scribe, const std::string& kind) {
   if (kind == "store") return scribe.say(Phrase::kFileStore);
   if (kind == "server_log") return scribe.say(Phrase::kFileServerLog);
+  if (kind == "launch_command") return scribe.say(Phrase::kLaunchCommand);
+  if (kind == "configuration") return scribe.say(Phrase::kFileConfiguration);
   return kind;
 }
 

@@ -36,8 +36,13 @@ Cell status_cell(const ReportContext& context, const study::ConfigurationResult&
     }
   }
   Inline words = {text(scribe.status_label(configuration.status))};
-  if (!won.empty()) append(words, scribe.compose(Phrase::kStatusWins, {scribe.enumerate(won)}));
-  if (!tied.empty()) append(words, scribe.compose(Phrase::kStatusTies, {scribe.enumerate(tied)}));
+  // The table of decisions names the use cases; here a single one is named, several are counted.
+  const auto cases = [&](const std::vector<Inline>& labels) {
+    const auto count = static_cast<int64_t>(labels.size());
+    return count == 1 ? labels.front() : Inline{text(scribe.say(Phrase::kUseCaseCount, {scribe.numbers().integer(count)}))};
+  };
+  if (!won.empty()) append(words, scribe.compose(Phrase::kStatusWins, {cases(won)}));
+  if (!tied.empty()) append(words, scribe.compose(Phrase::kStatusTies, {cases(tied)}));
   const bool failed = configuration.status == study::ConfigurationStatus::kFailed;
   const bool partial = configuration.status == study::ConfigurationStatus::kPartial;
   const Tone tone = failed ? Tone::kBad : partial ? Tone::kWarning : won.empty() ? Tone::kPlain : Tone::kGood;
@@ -54,10 +59,7 @@ Table comparison(const ReportContext& context) {
                    {scribe.say(Phrase::kPrefixCaching), Align::kCenter},
                    {scribe.say(Phrase::kMaxSeqs), Align::kRight}};
   for (const char* metric : kMetrics) {
-    const std::string unit = scribe.metric_unit(metric);
-    const bool named = std::string_view(metric) == "output_tokens_per_s";  // the label holds the unit
-    table.columns.push_back(
-        {scribe.metric_label(metric) + (unit.empty() || named ? "" : " (" + unit + ")"), Align::kRight});
+    table.columns.push_back({scribe.metric_column(metric), Align::kRight});
   }
   table.columns.push_back({scribe.say(Phrase::kStatus)});
   for (const study::ConfigurationResult& configuration : context.study.configurations) {

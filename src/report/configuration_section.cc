@@ -17,7 +17,6 @@ Table parameter_table(const ReportContext& context, const study::ConfigurationRe
   for (const auto& [name, value] : configuration.requested) names.insert(name);
   for (const auto& [name, value] : effective) names.insert(name);
   Table table;
-  table.caption = scribe.say(Phrase::kCaptionParameters, {configuration.name});
   table.columns = {{scribe.say(Phrase::kSetting)},
                    {scribe.say(Phrase::kRequested), Align::kRight},
                    {scribe.say(Phrase::kResolved), Align::kRight},
@@ -51,7 +50,6 @@ List adjustment_list(const ReportContext& context, const study::ConfigurationRes
 Table metric_table(const ReportContext& context, const study::ConfigurationResult& configuration) {
   const Scribe& scribe = context.scribe;
   Table table;
-  table.caption = scribe.say(Phrase::kCaptionMetrics, {configuration.name});
   table.columns = {{scribe.say(Phrase::kMetric)},
                    {scribe.say(Phrase::kScenario)},
                    {"p50 [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
@@ -62,9 +60,7 @@ Table metric_table(const ReportContext& context, const study::ConfigurationResul
   for (const study::MetricInfo& info : study::metric_table()) {
     const std::string metric(info.name);
     const study::MetricSummary* summary = find_summary(configuration, metric);
-    const std::string unit = scribe.metric_unit(metric);
-    std::vector<Cell> row = {{{text(scribe.metric_label(metric))}}};
-    if (!unit.empty()) row[0].content.push_back(detail(" (" + unit + ")"));
+    std::vector<Cell> row = {{{text(scribe.metric_column(metric))}}};
     if (summary == nullptr) {
       row.push_back({{detail(kNotMeasured)}, Tone::kMuted});
       row.push_back({{detail(scribe.say(Phrase::kNotMeasured))}, Tone::kMuted});
@@ -86,6 +82,14 @@ Table metric_table(const ReportContext& context, const study::ConfigurationResul
   return table;
 }
 
+// Metrics that restate another one, or whose ratio flatters a slow MISS: they stand in the tables
+// and in the annex of comparisons, but make no strength or weakness of their own.
+bool is_secondary(const std::string& metric) {
+  static constexpr std::string_view kSecondary[] = {"ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration",
+                                                    "request_throughput", "device_memory_share"};
+  return std::find(std::begin(kSecondary), std::end(kSecondary), metric) != std::end(kSecondary);
+}
+
 // "TTFT (HIT), p50 (kv_cache): lower than `a` (−54% [−57% – −50%]) and `b` (...)".
 Inline finding_sentence(const ReportContext& context, const FindingGroup& group) {
   const Scribe& scribe = context.scribe;
@@ -105,7 +109,7 @@ List finding_list(const ReportContext& context, const study::ConfigurationResult
   const Mark mark = strengths ? Mark::kStrength : Mark::kWeakness;
   List list;
   for (const FindingGroup& group : findings_for(context.study, configuration.name)) {
-    if (group.better == strengths) list.items.push_back({mark, finding_sentence(context, group)});
+    if (group.better == strengths && !is_secondary(group.reference.metric)) list.items.push_back({mark, finding_sentence(context, group)});
   }
   for (const study::ConstraintResult* gate : distinct_constraints(context.study, configuration.name)) {
     const bool met = gate->state == study::ConstraintState::kMet;
@@ -156,6 +160,7 @@ Paragraph equivalence_paragraph(const ReportContext& context, const std::vector<
   const Scribe& scribe = context.scribe;
   std::vector<Inline> items;
   for (const Equivalence& equivalence : equivalences) {
+    if (is_secondary(equivalence.reference.metric)) continue;
     Inline item = {text(scribe.reference_label(equivalence.reference) + " (")};
     append(item, code_list(scribe, equivalence.rivals));
     item.push_back(text(")"));

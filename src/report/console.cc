@@ -37,9 +37,7 @@ std::vector<TextColumn> columns_of(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   std::vector<TextColumn> columns = {{scribe.say(Phrase::kConfiguration), false, {}}};
   for (const char* metric : kMetrics) {
-    const std::string unit = scribe.metric_unit(metric);
-    const bool named = std::string_view(metric) == "output_tokens_per_s";
-    columns.push_back({scribe.metric_label(metric) + (unit.empty() || named ? "" : " " + unit), true, {}});
+    columns.push_back({scribe.metric_column(metric), true, {}});
   }
   columns.push_back({scribe.say(Phrase::kStatus), false, {}});
   for (const study::ConfigurationResult& configuration : context.study.configurations) {
@@ -81,7 +79,7 @@ const char* colour_of(study::VerdictKind kind) {
 
 std::string verdict_line(const ReportContext& context, const study::Verdict& verdict, size_t most, bool colour) {
   const std::string label = verdict_label(context.scribe, verdict.kind);
-  const std::string name = verdict.configuration.empty() ? "" : ": " + clean_text(verdict.configuration);
+  const std::string name = verdict.configuration.empty() ? "" : " \u00b7 " + clean_text(verdict.configuration);
   const std::string start = context.scribe.objective_label(verdict.objective) + " \u2192 ";
   const std::string line = shortened(start + label + name, most);
   if (!colour || line.size() < start.size() + label.size()) return line + "\n";

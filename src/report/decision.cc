@@ -15,7 +15,6 @@ constexpr const char* kExpectedMetrics[] = {"ttft_miss_ms",        "ttft_hit_ms"
 Table expected_metrics(const ReportContext& context, const study::ConfigurationResult& configuration) {
   const Scribe& scribe = context.scribe;
   Table table;
-  table.caption = scribe.say(Phrase::kExpectedMetrics);
   table.columns = {{scribe.say(Phrase::kMetric)},
                    {scribe.say(Phrase::kExpectedP50), Align::kRight},
                    {"p99", Align::kRight},

@@ -27,7 +27,7 @@ html { scroll-behavior: smooth; scroll-padding-top: 1.5rem; -webkit-text-size-ad
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15.5px/1.6 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif;
   font-variant-numeric: tabular-nums; }
-.page { display: grid; grid-template-columns: 15.5rem minmax(0, 1fr); gap: 3rem; max-width: 88rem; margin: 0 auto; padding: 0 2rem; }
+.page { display: grid; grid-template-columns: 14rem minmax(0, 1fr); gap: 2.6rem; max-width: 92rem; margin: 0 auto; padding: 0 2rem; }
 .contents { position: sticky; top: 0; align-self: start; max-height: 100vh; overflow-y: auto; padding: 2.6rem 0 2rem; font-size: .84rem; line-height: 1.4; }
 .contents p { margin: 0 0 .8rem; font-size: .72rem; letter-spacing: .09em; text-transform: uppercase; color: var(--soft); }
 .contents ol { list-style: none; margin: 0; padding: 0; }
@@ -55,8 +55,8 @@ pre { background: var(--code); border-radius: 8px; padding: .9rem 1.1rem; overfl
 pre code { background: none; padding: 0; overflow-wrap: normal; }
 .table { overflow-x: auto; margin: .4rem 0 1.2rem; border: 1px solid var(--rule); border-radius: 10px; background: var(--panel); }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4; }
-caption { caption-side: top; text-align: left; padding: .7rem .9rem .2rem; color: var(--soft); font-size: .82rem; }
-th, td { padding: .5rem .9rem; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
+caption { caption-side: top; text-align: left; padding: .7rem .7rem .2rem; color: var(--soft); font-size: .82rem; }
+th, td { padding: .5rem .7rem; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: .78rem; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 tbody tr:hover > * { background: var(--tint); }
@@ -67,6 +67,7 @@ td.right .detail { display: block; }
 td code, tbody th code { white-space: nowrap; }
 .detail { color: var(--soft); font-size: .87em; }
 .sourced[title] { cursor: help; }
+td:last-child { min-width: 8.5rem; }
 .pill { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; font-weight: 550; font-size: .93em; }
 .good { --tone: var(--good); --tone-tint: var(--good-tint); }
 .warning { --tone: var(--warning); --tone-tint: var(--warning-tint); }

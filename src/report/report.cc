@@ -8,12 +8,12 @@
 #include "report/sections.h"
 
 namespace crible::report {
-namespace {
 
-Result<ReportFiles> write_all(const study::StudyResult& study, const Traces& traces, const ReportOptions& options) {
+Result<ReportFiles> write_report(const study::StudyResult& study, const ReportOptions& options) {
   CRIBLE_TRY(const Language language,
              parse_language(options.language.empty() ? study.spec.language : options.language));
   const Scribe scribe(language);
+  const Traces traces = options.records == nullptr ? Traces{} : collect_traces(*options.records, study);
   const Document document = build_document({study, traces, scribe});
   const ReportFiles files{options.output_folder / "report.md", options.output_folder / "report.json",
                           options.output_folder / "report.html"};
@@ -23,21 +23,10 @@ Result<ReportFiles> write_all(const study::StudyResult& study, const Traces& tra
   return files;
 }
 
-}  // namespace
-
 Result<Language> parse_language(const std::string& name) {
   if (name == "en") return Language::kEnglish;
   if (name == "fr") return Language::kFrench;
   return fail(ErrorCode::kInvalidArgument, "unknown report language '{}': use 'en' or 'fr'", name);
-}
-
-Result<ReportFiles> write_report(const study::StoredStudy& stored, const ReportOptions& options) {
-  CRIBLE_TRY(const study::StudyResult study, study::analyse(stored));
-  return write_all(study, collect_traces(stored, study), options);
-}
-
-Result<ReportFiles> write_report(const study::StudyResult& study, const ReportOptions& options) {
-  return write_all(study, {}, options);
 }
 
 std::string console_summary(const study::StudyResult& study, const std::string& language, size_t columns, bool colour) {

@@ -16,6 +16,9 @@ namespace crible::report {
 struct ReportOptions {
   std::filesystem::path output_folder;  // must exist
   std::string language;                 // "en" or "fr"; empty: the language that the study states
+  // The content of the store that `study` was analysed from: gives the figures of single requests
+  // (distributions, latency over time). They are left out without it. Borrowed for the call.
+  const study::StoredStudy* records = nullptr;
 };
 
 struct ReportFiles {
@@ -24,10 +27,6 @@ struct ReportFiles {
   std::filesystem::path html;
 };
 
-// From a store's content (Store::load_study): analyses it, and draws distributions and latency
-// over time from its single requests.
-Result<ReportFiles> write_report(const study::StoredStudy& stored, const ReportOptions& options);
-// From an analysis alone: the same without the figures of single requests.
 Result<ReportFiles> write_report(const study::StudyResult& study, const ReportOptions& options);
 
 // The summary for a terminal: at most `columns` wide; colours only where asked for (a terminal).

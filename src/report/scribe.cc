@@ -98,6 +98,13 @@ std::string Scribe::metric_unit(const std::string& metric) const {
   return found == kFrenchUnits.end() ? unit : found->second;
 }
 
+std::string Scribe::metric_column(const std::string& metric) const {
+  const std::string label = metric_label(metric);
+  const std::string unit = metric_unit(metric);
+  // "Output tokens/s" says its unit itself.
+  return unit.empty() || label.ends_with("/s") ? label : label + ", " + unit;
+}
+
 std::string Scribe::objective_label(const std::string& objective) const {
   return objective_words(objective, language_);
 }
@@ -212,24 +219,34 @@ std::string Scribe::source_note(const study::MetricSummary& summary) const {
 }
 
 std::string Scribe::trial_ranges(std::span<const std::string> trial_ids) const {
-  std::vector<std::pair<std::string, std::vector<int>>> by_rest;
-  std::vector<std::string> others;
+  std::vector<std::pair<std::string, std::vector<int>>> by_visit;  // "NAME/SCENARIO" -> blocks
+  std::string others;
   for (const std::string& id : trial_ids) {
     const auto parts = split_trial_id(id);
     if (!parts) {
-      others.push_back(id);
+      others += (others.empty() ? "" : ", ") + id;
       continue;
     }
-    auto found = std::find_if(by_rest.begin(), by_rest.end(),
+    auto found = std::find_if(by_visit.begin(), by_visit.end(),
                               [&](const auto& entry) { return entry.first == parts->second; });
-    if (found == by_rest.end()) found = by_rest.insert(by_rest.end(), {parts->second, {}});
+    if (found == by_visit.end()) found = by_visit.insert(by_visit.end(), {parts->second, {}});
     found->second.push_back(parts->first);
   }
-  std::string ranges;
-  for (const auto& [rest, blocks] : by_rest) {
-    ranges += (ranges.empty() ? "" : ", ") + block_ranges(blocks) + "/" + rest;
+  // Scenarios with the same blocks of the same configuration share one entry.
+  std::vector<std::pair<std::string, std::string>> entries;  // "b0-b4/NAME/" -> scenarios
+  for (const auto& [visit, blocks] : by_visit) {
+    const size_t slash = visit.find('/') == std::string::npos ? visit.size() : visit.find('/') + 1;
+    const std::string start = block_ranges(blocks) + "/" + visit.substr(0, slash);
+    auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == start; });
+    if (found == entries.end()) {
+      entries.emplace_back(start, visit.substr(slash));
+    } else {
+      found->second += "+" + visit.substr(slash);
+    }
   }
-  for (const std::string& id : others) ranges += (ranges.empty() ? "" : ", ") + id;
+  std::string ranges;
+  for (const auto& [start, scenarios] : entries) ranges += (ranges.empty() ? "" : ", ") + start + scenarios;
+  if (!others.empty()) ranges += (ranges.empty() ? "" : ", ") + others;
   return ranges.empty() ? kNotMeasured : ranges;
 }
 

@@ -30,6 +30,7 @@ class Scribe {
 
   std::string metric_label(const std::string& metric) const;  // "TTFT (HIT)"
   std::string metric_unit(const std::string& metric) const;   // "ms"; "" for ratios and shares
+  std::string metric_column(const std::string& metric) const; // "TTFT (HIT), ms"
   std::string objective_label(const std::string& objective) const;  // "Conversational agents"
   std::string statistic_label(const std::string& statistic) const;
   std::string reference_label(const study::MetricReference& reference) const;

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "study/record/knobs.h"
+
 namespace crible::report {
 namespace {
 
@@ -53,8 +55,8 @@ std::optional<Setting> setting(const study::ConfigurationResult& configuration,
   return std::nullopt;
 }
 
-std::map<std::string, std::string> settings_to_deploy(
-    const study::StudyResult& study, const study::ConfigurationResult& configuration) {
+std::map<std::string, std::string> stated_settings(const study::StudyResult& study,
+                                                   const study::ConfigurationResult& configuration) {
   std::set<std::string> names;
   for (const study::ConfigurationResult& any : study.configurations) {
     for (const auto& [name, value] : any.requested) names.insert(name);
@@ -64,6 +66,17 @@ std::map<std::string, std::string> settings_to_deploy(
     if (const auto value = setting(configuration, name)) settings[name] = value->value;
   }
   return settings;
+}
+
+std::map<std::string, std::string> settings_to_deploy(
+    const study::StudyResult& study, const study::ConfigurationResult& configuration) {
+  const auto effective = settings_of(configuration.effective_json);
+  std::map<std::string, std::string> settings;
+  for (const std::string_view name : study::knob_names()) {
+    const auto found = effective.find(std::string(name));
+    if (found != effective.end()) settings.insert(*found);
+  }
+  return settings.empty() ? stated_settings(study, configuration) : settings;
 }
 
 std::string launch_command(const study::StudyResult& study,

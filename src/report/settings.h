@@ -21,8 +21,12 @@ struct Setting {
 std::optional<Setting> setting(const study::ConfigurationResult& configuration,
                                const std::string& name);
 
-// The settings that the study states anywhere, in effect in this configuration: what a production
-// server must be given. Values asked for where the server never told.
+// The settings that the study states for any of its configurations, with this one's values.
+std::map<std::string, std::string> stated_settings(const study::StudyResult& study,
+                                                   const study::ConfigurationResult& configuration);
+
+// What a production server must be given to be the one that was measured: every knob in effect.
+// The stated ones where no server told.
 std::map<std::string, std::string> settings_to_deploy(const study::StudyResult& study,
                                                       const study::ConfigurationResult& configuration);
 

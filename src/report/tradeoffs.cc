@@ -7,17 +7,12 @@
 namespace crible::report {
 namespace {
 
-Table metric_columns(const ReportContext& context, const std::string& caption,
-                     const std::vector<std::string>& metrics) {
+Table metric_columns(const ReportContext& context, const std::vector<std::string>& metrics) {
   const Scribe& scribe = context.scribe;
   Table table;
-  table.caption = caption;
   table.columns = {{scribe.say(Phrase::kConfiguration)}};
   for (const std::string& metric : metrics) {
-    const std::string unit = scribe.metric_unit(metric);
-    const bool named = metric == "output_tokens_per_s";  // the label holds the unit
-    table.columns.push_back(
-        {scribe.metric_label(metric) + (unit.empty() || named ? "" : " (" + unit + ")"), Align::kRight});
+    table.columns.push_back({scribe.metric_column(metric), Align::kRight});
   }
   for (const study::ConfigurationResult& configuration : context.study.configurations) {
     std::vector<Cell> row = {{configuration_link(context.study, configuration.name)}};
@@ -132,8 +127,7 @@ ListItem slope_item(const ReportContext& context, const study::ConfigurationResu
 Section latency_and_stability(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"latency-stability", scribe.say(Phrase::kSectionLatencyStability), {}, {}};
-  section.blocks.push_back(metric_columns(context, scribe.say(Phrase::kSectionLatencyStability),
-                                          {"ttft_ms", "itl_ms", "e2el_ms", "latency_slope", "error_rate"}));
+  section.blocks.push_back(metric_columns(context, {"ttft_ms", "itl_ms", "e2el_ms", "latency_slope", "error_rate"}));
   List slopes;
   for (const study::ConfigurationResult& configuration : context.study.configurations) {
     slopes.items.push_back(slope_item(context, configuration));
@@ -191,9 +185,7 @@ std::optional<Paragraph> memory_worth(const ReportContext& context) {
 Section throughput_and_memory(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"throughput-memory", scribe.say(Phrase::kSectionThroughputMemory), {}, {}};
-  section.blocks.push_back(metric_columns(
-      context, scribe.say(Phrase::kSectionThroughputMemory),
-      {"output_tokens_per_s", "request_throughput", "device_memory_mib", "device_memory_share", "server_resident_mib"}));
+  section.blocks.push_back(metric_columns(context, {"output_tokens_per_s", "request_throughput", "device_memory_mib", "device_memory_share", "server_resident_mib"}));
   if (auto worth = memory_worth(context)) section.blocks.push_back(std::move(*worth));
   add_figure(section.blocks, load_figure(context));
   add_figure(section.blocks, memory_figure(context));
@@ -205,8 +197,8 @@ Section throughput_and_memory(const ReportContext& context) {
 // The one setting in which two configurations differ; nothing when there are more or none.
 std::optional<std::string> only_difference(const ReportContext& context, const study::ConfigurationResult& a,
                                            const study::ConfigurationResult& b) {
-  const auto left = settings_to_deploy(context.study, a);
-  const auto right = settings_to_deploy(context.study, b);
+  const auto left = stated_settings(context.study, a);
+  const auto right = stated_settings(context.study, b);
   std::vector<std::string> differing;
   for (const auto& [name, value] : left) {
     const auto other = right.find(name);
@@ -262,8 +254,7 @@ List feature_effects(const ReportContext& context) {
 Section acceleration_and_complexity(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"acceleration-complexity", scribe.say(Phrase::kSectionAccelerationComplexity), {}, {}};
-  Table table = metric_columns(context, scribe.say(Phrase::kSectionAccelerationComplexity),
-                               {"acceleration", "ttft_hit_ms", "ttft_repeat_ms", "cached_prompt_share"});
+  Table table = metric_columns(context, {"acceleration", "ttft_hit_ms", "ttft_repeat_ms", "cached_prompt_share"});
   table.columns.insert(table.columns.begin() + 1, {scribe.say(Phrase::kFeaturesOnHeader), Align::kRight});
   for (size_t i = 0; i < table.rows.size(); ++i) {
     table.rows[i].insert(table.rows[i].begin() + 1,

@@ -102,6 +102,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kStatusNotRun, "Not run"},
     {Phrase::kStatusWins, " · wins: {0}"},
     {Phrase::kStatusTies, " · ties: {0}"},
+    {Phrase::kUseCaseCount, "{0} use cases"},
     {Phrase::kRequestedOnlyNote, "As requested: no server reported its effective value"},
     {Phrase::kNothingMeasured, "Nothing was measured."},
     {Phrase::kLegendInterval, 
@@ -122,8 +123,6 @@ constexpr PhraseTable kWords{{
     {Phrase::kConfigurationsLead, 
      "Strengths and weaknesses are stated only where a comparison was decided: its interval "
      "excludes “no difference” after correction for the number of comparisons."},
-    {Phrase::kCaptionParameters, "Parameters of {0}"},
-    {Phrase::kCaptionMetrics, "Metrics of {0}"},
     {Phrase::kSetting, "Setting"},
     {Phrase::kRequested, "Requested"},
     {Phrase::kResolved, "Resolved"},
@@ -172,14 +171,17 @@ constexpr PhraseTable kWords{{
     {Phrase::kAccelerationWarning, 
      "Acceleration is a ratio: a slow MISS raises it as much as a fast HIT. Judge it beside "
      "the two latencies, never alone."},
-    {Phrase::kIsolatedShown, "{0} on ({1}) against off ({2}), all else equal: {3} {4}."},
+    {Phrase::kIsolatedShown, 
+     "{0} on ({1}) against off ({2}), every other stated setting equal: {3} {4}."},
     {Phrase::kIsolatedEquivalent, 
-     "{0} on ({1}) against off ({2}), all else equal: no difference that matters in {3}, {4}."},
+     "{0} on ({1}) against off ({2}), every other stated setting equal: no difference that "
+     "matters in {3}, {4}."},
     {Phrase::kIsolatedOpen, 
-     "{0} on ({1}) against off ({2}), all else equal: no difference is shown in {3}, {4}."},
+     "{0} on ({1}) against off ({2}), every other stated setting equal: no difference is "
+     "shown in {3}, {4}."},
     {Phrase::kNotIsolated, 
-     "The effect of {0} alone is not measured: no two compared configurations differ in it "
-     "and in nothing else."},
+     "The effect of {0} alone is not measured: no two compared configurations differ in this "
+     "setting only."},
     {Phrase::kAxisShare, "Share of samples"},
     {Phrase::kAxisOrder, "Order of the request in its trial"},
     {Phrase::kAxisRelativeLatency, "E2EL, relative"},
@@ -253,7 +255,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kSourcesLead, 
      "Every number comes from the requests recorded in the study’s store. Tables name the "
      "trials of each number: b0–b4/NAME/SCENARIO stands for blocks 0 to 4 of that "
-     "configuration and scenario."},
+     "configuration and scenario; a plus joins scenarios."},
     {Phrase::kCaptionStudy, "Study"},
     {Phrase::kCaptionMachine, "Machine"},
     {Phrase::kCaptionModel, "Model"},
@@ -299,8 +301,9 @@ constexpr PhraseTable kWords{{
      "Configurations are compared in pairs within blocks: ratios through the mean of log "
      "ratios, metrics that may be zero or negative through differences."},
     {Phrase::kMethodHolm, 
-     "All comparisons of the study form one family, corrected by Holm’s method: a comparison "
-     "counts as decided when its corrected p is at most 0.05."},
+     "Comparisons that decide use cases are held to a level that keeps the risk of any false "
+     "winner in the whole study at 5% or less (union bound); those that describe other "
+     "metrics are corrected by Holm’s method, metric by metric."},
     {Phrase::kMethodVerdict, 
      "A winner needs intervals that exclude every rival. Configurations that differ by less "
      "than ±{0} tie, and the simplest is proposed. Anything else is “insufficient”, or "
@@ -327,6 +330,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kContent, "Content"},
     {Phrase::kFileStore, "store: every request, launch and failure"},
     {Phrase::kFileServerLog, "log of the server"},
+    {Phrase::kFileConfiguration, "the effective settings, as measured"},
     {Phrase::kFileMarkdown, "this report, as text"},
     {Phrase::kFileJson, "the results, for programs"},
     {Phrase::kFileHtml, "this report, as a page with figures"},

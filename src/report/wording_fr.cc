@@ -110,6 +110,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kStatusNotRun, "Non exécutée"},
     {Phrase::kStatusWins, " · gagne\u202f: {0}"},
     {Phrase::kStatusTies, " · à égalité\u202f: {0}"},
+    {Phrase::kUseCaseCount, "{0} cas d’usage"},
     {Phrase::kRequestedOnlyNote, "Valeur demandée\u202f: aucun serveur n’a indiqué la valeur effective"},
     {Phrase::kNothingMeasured, "Rien n’a été mesuré."},
     {Phrase::kLegendInterval, 
@@ -131,8 +132,6 @@ constexpr PhraseTable kWords{{
     {Phrase::kConfigurationsLead, 
      "Forces et faiblesses ne sont énoncées que là où une comparaison est tranchée\u202f: son "
      "intervalle exclut «\u202faucune différence\u202f» après correction du nombre de comparaisons."},
-    {Phrase::kCaptionParameters, "Paramètres de {0}"},
-    {Phrase::kCaptionMetrics, "Métriques de {0}"},
     {Phrase::kSetting, "Réglage"},
     {Phrase::kRequested, "Demandé"},
     {Phrase::kResolved, "Résolu"},
@@ -185,16 +184,17 @@ constexpr PhraseTable kWords{{
      "L’accélération est un rapport\u202f: un MISS lent l’augmente autant qu’un HIT rapide. La "
      "juger à côté des deux latences, jamais seule."},
     {Phrase::kIsolatedShown, 
-     "{0} activé ({1}) contre désactivé ({2}), toutes choses égales\u202f: {3} {4}."},
+     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
+     "{3} {4}."},
     {Phrase::kIsolatedEquivalent, 
-     "{0} activé ({1}) contre désactivé ({2}), toutes choses égales\u202f: aucune différence qui "
-     "compte en {3}, {4}."},
+     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
+     "aucune différence qui compte en {3}, {4}."},
     {Phrase::kIsolatedOpen, 
-     "{0} activé ({1}) contre désactivé ({2}), toutes choses égales\u202f: aucune différence "
-     "démontrée en {3}, {4}."},
+     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
+     "aucune différence démontrée en {3}, {4}."},
     {Phrase::kNotIsolated, 
-     "L’effet de {0} seul n’est pas mesuré\u202f: aucune paire de configurations comparées n’en "
-     "diffère sans différer aussi d’autre chose."},
+     "L’effet de {0} seul n’est pas mesuré\u202f: aucune paire de configurations comparées ne "
+     "diffère par ce seul réglage."},
     {Phrase::kAxisShare, "Part des échantillons"},
     {Phrase::kAxisOrder, "Rang de la requête dans son essai"},
     {Phrase::kAxisRelativeLatency, "E2EL, relatif"},
@@ -273,7 +273,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kSourcesLead, 
      "Chaque nombre vient des requêtes enregistrées dans le registre de l’étude. Les tableaux "
      "nomment les essais de chaque nombre\u202f: b0–b4/NOM/SCÉNARIO désigne les blocs 0 à 4 de "
-     "cette configuration et de ce scénario."},
+     "cette configuration et de ce scénario\u202f; un plus joint des scénarios."},
     {Phrase::kCaptionStudy, "Étude"},
     {Phrase::kCaptionMachine, "Machine"},
     {Phrase::kCaptionModel, "Modèle"},
@@ -320,8 +320,10 @@ constexpr PhraseTable kWords{{
      "moyenne des logarithmes, les métriques qui peuvent être nulles ou négatives par "
      "différences."},
     {Phrase::kMethodHolm, 
-     "Toutes les comparaisons de l’étude forment une famille, corrigée par la méthode de "
-     "Holm\u202f: une comparaison est tranchée quand son p corrigé est au plus 0,05."},
+     "Les comparaisons qui tranchent les cas d’usage sont tenues à un niveau qui garde à 5\u202f% "
+     "au plus le risque d’une fausse gagnante dans toute l’étude (borne de l’union)\u202f; celles "
+     "qui décrivent les autres métriques sont corrigées par la méthode de Holm, métrique par "
+     "métrique."},
     {Phrase::kMethodVerdict, 
      "Une gagnante demande des intervalles qui excluent toutes ses rivales. Des "
      "configurations qui diffèrent de moins de ±{0} sont à égalité, et la plus simple est "
@@ -348,6 +350,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kContent, "Contenu"},
     {Phrase::kFileStore, "registre\u202f: chaque requête, lancement et échec"},
     {Phrase::kFileServerLog, "journal du serveur"},
+    {Phrase::kFileConfiguration, "les réglages effectifs, tels que mesurés"},
     {Phrase::kFileMarkdown, "ce rapport, en texte"},
     {Phrase::kFileJson, "les résultats, pour les programmes"},
     {Phrase::kFileHtml, "ce rapport, en page avec figures"},
