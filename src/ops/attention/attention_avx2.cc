@@ -5,6 +5,10 @@
 #include "ops/attention/attention_kernels.h"
 #include "ops/exponential_avx2.h"
 
+// Register tiles are arrays indexed by unrolled loops; at -O2 the compiler would leave the loops, and
+// the accumulators in memory.
+#define CRIBLE_UNROLL _Pragma("GCC unroll 16")
+
 namespace crible {
 namespace {
 
@@ -42,7 +46,9 @@ template <int R, int V>
 inline __attribute__((always_inline)) void panel(const float* a, int64_t a_stride, const float* b, int64_t b_stride,
                                                  int64_t n, const float* factor, float* c, int64_t c_stride) {
   __m256 acc[R][V];
+  CRIBLE_UNROLL
   for (int r = 0; r < R; ++r) {
+    CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) {
       acc[r][v] = factor == nullptr
                       ? _mm256_setzero_ps()
@@ -51,13 +57,18 @@ inline __attribute__((always_inline)) void panel(const float* a, int64_t a_strid
   }
   for (int64_t i = 0; i < n; ++i) {
     __m256 x[R];
+    CRIBLE_UNROLL
     for (int r = 0; r < R; ++r) x[r] = _mm256_broadcast_ss(a + r * a_stride + i);
+    CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) {
       const __m256 y = _mm256_loadu_ps(b + i * b_stride + v * 8);
+      CRIBLE_UNROLL
       for (int r = 0; r < R; ++r) acc[r][v] = _mm256_fmadd_ps(x[r], y, acc[r][v]);
     }
   }
+  CRIBLE_UNROLL
   for (int r = 0; r < R; ++r) {
+    CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) _mm256_storeu_ps(c + r * c_stride + v * 8, acc[r][v]);
   }
 }
@@ -109,6 +120,7 @@ void attend_rows(const AttendArgs& a, int64_t row) {
     panel<R, 4>(q, hs, a.k_tile, kKeyTile, hs, nullptr, score, kKeyTile);
   }
   float factor[R];
+  CRIBLE_UNROLL
   for (int r = 0; r < R; ++r) {
     factor[r] = soften(score + r * kKeyTile, a.keys, a.maximum + row + r, a.sum + (row + r) * kSumLanes);
   }

@@ -5,6 +5,10 @@
 
 #include "ops/matmul/matmul_kernels.h"
 
+// Register tiles are arrays indexed by unrolled loops; at -O2 the compiler would leave the loops, and
+// the accumulators in memory.
+#define CRIBLE_UNROLL _Pragma("GCC unroll 16")
+
 namespace crible {
 namespace {
 
@@ -78,98 +82,206 @@ __m256i broadcast_pair(const int16_t* p) {
   return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(p)));
 }
 
-// acc[t] += 16 rows' weights of one k pair · activations of row t.
-template <int T>
+// acc[t] += 16 rows' weights of one k pair · activations of row t; with kFirst, acc[t] = that product.
+template <int T, bool kFirst>
 inline __attribute__((always_inline)) void add_pair(__m256i (&acc)[T][2], __m256i w0, __m256i w1,
                                                     const int16_t* const (&values)[T], int64_t k) {
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     const __m256i a = broadcast_pair(values[t] + k);
-    acc[t][0] = _mm256_add_epi32(acc[t][0], _mm256_madd_epi16(w0, a));
-    acc[t][1] = _mm256_add_epi32(acc[t][1], _mm256_madd_epi16(w1, a));
+    const __m256i p0 = _mm256_madd_epi16(w0, a), p1 = _mm256_madd_epi16(w1, a);
+    acc[t][0] = kFirst ? p0 : _mm256_add_epi32(acc[t][0], p0);
+    acc[t][1] = kFirst ? p1 : _mm256_add_epi32(acc[t][1], p1);
+    // Integer sums may be reordered, and the compiler would: all products first, to memory, sums
+    // after. This keeps each sum in its register.
+    asm("" : "+x"(acc[t][0]), "+x"(acc[t][1]));
   }
 }
 
-// words: 4 × (16 rows × 8 nibbles).
-template <int T>
-inline __attribute__((always_inline)) void dot_nibbles(__m256i (&acc)[T][2], const std::byte* words,
-                                                       const int16_t* const (&values)[T], int64_t k0) {
-  const __m256i mask = _mm256_set1_epi16(0xF);
-  for (int i = 0; i < 4; ++i) {
-    const std::byte* p = words + i * 64;
-    const __m256i w0 = load_words(p), w1 = load_words(p + 32);
-    const int64_t k = k0 + i * 8;
-    add_pair<T>(acc, _mm256_and_si256(w0, mask), _mm256_and_si256(w1, mask), values, k);
-    add_pair<T>(acc, _mm256_and_si256(_mm256_srli_epi16(w0, 4), mask),
-                _mm256_and_si256(_mm256_srli_epi16(w1, 4), mask), values, k + 2);
-    add_pair<T>(acc, _mm256_and_si256(_mm256_srli_epi16(w0, 8), mask),
-                _mm256_and_si256(_mm256_srli_epi16(w1, 8), mask), values, k + 4);
-    add_pair<T>(acc, _mm256_srli_epi16(w0, 12), _mm256_srli_epi16(w1, 12), values, k + 6);
+// The 16-bit weights of 16 rows for one k pair.
+struct WeightPair {
+  __m256i low, high;  // rows 0 to 7, 8 to 15
+};
+
+// What a block's bytes hold: pair(i) of the 16 k pairs of a block, in order.
+struct NibblePairs {
+  static constexpr int kPairsPerWord = 4;
+  template <int kPair>
+  static __m256i take(__m256i words) {
+    const __m256i mask = _mm256_set1_epi16(0xF);
+    if constexpr (kPair == 0) return _mm256_and_si256(words, mask);
+    if constexpr (kPair == 3) return _mm256_srli_epi16(words, 12);
+    return _mm256_and_si256(_mm256_srli_epi16(words, 4 * kPair), mask);
   }
+};
+struct BytePairs {
+  static constexpr int kPairsPerWord = 2;
+  template <int kPair>
+  static __m256i take(__m256i words) {
+    return _mm256_srai_epi16(kPair == 0 ? _mm256_slli_epi16(words, 8) : words, 8);
+  }
+};
+
+template <typename Pairs, int kPair>
+inline __attribute__((always_inline)) WeightPair weight_pair(const std::byte* words) {
+  const std::byte* p = words + kPair / Pairs::kPairsPerWord * 64;
+  return {Pairs::template take<kPair % Pairs::kPairsPerWord>(load_words(p)),
+          Pairs::template take<kPair % Pairs::kPairsPerWord>(load_words(p + 32))};
 }
 
-template <int T>
-inline __attribute__((always_inline)) void dot_bytes(__m256i (&acc)[T][2], const std::byte* words,
+// The 16 k pairs of a block, straight from its packed bytes.
+template <typename Block, int T, int kPair = 0>
+inline __attribute__((always_inline)) void dot_block(__m256i (&acc)[T][2], const std::byte* words,
                                                      const int16_t* const (&values)[T], int64_t k0) {
-  for (int i = 0; i < 8; ++i) {
-    const __m256i w0 = load_words(words + i * 64), w1 = load_words(words + i * 64 + 32);
-    const int64_t k = k0 + i * 4;
-    add_pair<T>(acc, _mm256_srai_epi16(_mm256_slli_epi16(w0, 8), 8),
-                _mm256_srai_epi16(_mm256_slli_epi16(w1, 8), 8), values, k);
-    add_pair<T>(acc, _mm256_srai_epi16(w0, 8), _mm256_srai_epi16(w1, 8), values, k + 2);
-  }
+  const WeightPair w = weight_pair<typename Block::Pairs, kPair>(words);
+  add_pair<T, kPair == 0 && !Block::kOffset>(acc, w.low, w.high, values, k0 + 2 * kPair);
+  if constexpr (kPair + 1 < kQuantBlock / 2) dot_block<Block, T, kPair + 1>(acc, words, values, k0);
 }
 
 struct Q4_1Block {
   static constexpr int64_t kBytes = 20 * kPackRows;
   static constexpr int64_t kHeader = 4 * kPackRows;
-  static constexpr bool kMinimum = true, kOffset = false, kNibbles = true;
+  static constexpr bool kMinimum = true, kOffset = false;
+  using Pairs = NibblePairs;
 };
 struct Q4_0Block {
   static constexpr int64_t kBytes = 18 * kPackRows;
   static constexpr int64_t kHeader = 2 * kPackRows;
-  static constexpr bool kMinimum = false, kOffset = true, kNibbles = true;
+  static constexpr bool kMinimum = false, kOffset = true;
+  using Pairs = NibblePairs;
 };
 struct Q8_0Block {
   static constexpr int64_t kBytes = 34 * kPackRows;
   static constexpr int64_t kHeader = 2 * kPackRows;
-  static constexpr bool kMinimum = false, kOffset = false, kNibbles = false;
+  static constexpr bool kMinimum = false, kOffset = false;
+  using Pairs = BytePairs;
+};
+
+// Activations of T rows as the tiles read them.
+template <int T>
+struct TileRows {
+  const int16_t* values[T];
+  const float* scales;
+  const float* sums;
+  const int32_t* offsets;
+  int64_t blocks;
+
+  TileRows(const MatmulTask& task, int64_t row) : blocks(task.columns / kQuantBlock) {
+    CRIBLE_UNROLL
+    for (int t = 0; t < T; ++t) values[t] = task.quantised.values + (row + t) * task.columns;
+    scales = task.quantised.scales + row * blocks;
+    sums = task.quantised.sums + row * blocks;
+    offsets = task.quantised.offsets + row * blocks;
+  }
 };
 
 template <typename Block, int T>
-void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m256 (&sum)[T][2]) {
-  const int64_t blocks = task.columns / kQuantBlock;
-  const int16_t* values[T];
-  for (int t = 0; t < T; ++t) {
-    values[t] = task.quantised.values + (row + t) * task.columns;
-    sum[t][0] = sum[t][1] = _mm256_setzero_ps();
+inline __attribute__((always_inline)) void start_block(__m256i (&acc)[T][2], const TileRows<T>& rows, int64_t b) {
+  if constexpr (Block::kOffset) {
+    CRIBLE_UNROLL
+    for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_set1_epi32(rows.offsets[t * rows.blocks + b]);
   }
-  const float* scales = task.quantised.scales + row * blocks;
-  const float* sums = task.quantised.sums + row * blocks;
-  const int32_t* offsets = task.quantised.offsets + row * blocks;
-  for (int64_t b = 0; b < blocks; ++b, group += Block::kBytes) {
+}
+
+// sum += a block's integer dots, scaled. scale and minimum: of 8 weight rows.
+template <typename Block, int T>
+inline __attribute__((always_inline)) void finish_block(__m256 (&sum)[T][2], const __m256i (&acc)[T][2], int half,
+                                                        __m256 weight_scale, __m256 minimum, const TileRows<T>& rows,
+                                                        int64_t b) {
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_broadcast_ss(rows.scales + t * rows.blocks + b));
+    sum[t][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[t][half]), scale, sum[t][half]);
+    if constexpr (Block::kMinimum) {
+      sum[t][half] = _mm256_fmadd_ps(minimum, _mm256_broadcast_ss(rows.sums + t * rows.blocks + b), sum[t][half]);
+    }
+  }
+}
+
+template <typename Block, int T>
+void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m256 (&sum)[T][2]) {
+  const TileRows<T> rows(task, row);
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
+  for (int64_t b = 0; b < rows.blocks; ++b, group += Block::kBytes) {
     __m256i acc[T][2];
-    for (int t = 0; t < T; ++t) {
-      acc[t][0] = Block::kOffset ? _mm256_set1_epi32(offsets[t * blocks + b]) : _mm256_setzero_si256();
-      acc[t][1] = acc[t][0];
-    }
-    if constexpr (Block::kNibbles) {
-      dot_nibbles<T>(acc, group + Block::kHeader, values, b * kQuantBlock);
-    } else {
-      dot_bytes<T>(acc, group + Block::kHeader, values, b * kQuantBlock);
-    }
+    start_block<Block, T>(acc, rows, b);
+    dot_block<Block, T>(acc, group + Block::kHeader, rows.values, b * kQuantBlock);
+    CRIBLE_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const __m256 weight_scale = load_halves(group + half * 16);
-      for (int t = 0; t < T; ++t) {
-        const __m256 scale = _mm256_mul_ps(weight_scale, _mm256_broadcast_ss(scales + t * blocks + b));
-        sum[t][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[t][half]), scale, sum[t][half]);
-      }
-      if constexpr (Block::kMinimum) {
-        const __m256 minimum = load_halves(group + 2 * kPackRows + half * 16);
-        for (int t = 0; t < T; ++t) {
-          sum[t][half] = _mm256_fmadd_ps(minimum, _mm256_broadcast_ss(sums + t * blocks + b), sum[t][half]);
-        }
-      }
+      const __m256 scale = load_halves(group + half * 16);
+      const __m256 minimum = Block::kMinimum ? load_halves(group + 2 * kPackRows + half * 16) : _mm256_setzero_ps();
+      finish_block<Block, T>(sum, acc, half, scale, minimum, rows, b);
     }
+  }
+}
+
+// --- Many rows: weights unpacked once per panel of K and used for all of them ---------------------
+
+constexpr int64_t kPanelBlocks = 4;
+constexpr int kPanelTileRows = 6;  // 12 accumulators, 2 weights, 1 activation, 1 product
+constexpr int64_t kPanelMinRows = 6;
+constexpr int64_t kPairsPerBlock = kQuantBlock / 2;
+
+struct alignas(64) Panel {
+  __m256i weights[kPanelBlocks][kPairsPerBlock][2];
+  __m256 scales[kPanelBlocks][2];
+  __m256 minima[kPanelBlocks][2];
+};
+
+template <typename Block, int kPair = 0>
+inline __attribute__((always_inline)) void unpack_pairs(__m256i (&weights)[kPairsPerBlock][2], const std::byte* words) {
+  const WeightPair w = weight_pair<typename Block::Pairs, kPair>(words);
+  weights[kPair][0] = w.low;
+  weights[kPair][1] = w.high;
+  if constexpr (kPair + 1 < kPairsPerBlock) unpack_pairs<Block, kPair + 1>(weights, words);
+}
+
+template <typename Block>
+void unpack_panel(Panel& panel, const std::byte* group, int64_t blocks) {
+  for (int64_t b = 0; b < blocks; ++b, group += Block::kBytes) {
+    unpack_pairs<Block>(panel.weights[b], group + Block::kHeader);
+    CRIBLE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      panel.scales[b][half] = load_halves(group + half * 16);
+      if constexpr (Block::kMinimum) panel.minima[b][half] = load_halves(group + 2 * kPackRows + half * 16);
+    }
+  }
+}
+
+template <typename Block, int T, int kPair = 0>
+inline __attribute__((always_inline)) void dot_panel_block(__m256i (&acc)[T][2],
+                                                           const __m256i (&weights)[kPairsPerBlock][2],
+                                                           const int16_t* const (&values)[T], int64_t k0) {
+  add_pair<T, kPair == 0 && !Block::kOffset>(acc, weights[kPair][0], weights[kPair][1], values, k0 + 2 * kPair);
+  if constexpr (kPair + 1 < kPairsPerBlock) dot_panel_block<Block, T, kPair + 1>(acc, weights, values, k0);
+}
+
+// sums: [T][16], carried from panel to panel.
+template <typename Block, int T>
+__attribute__((noinline)) void panel_tile(const MatmulTask& task, const Panel& panel, int64_t first_block, int64_t blocks, int64_t row,
+                float* sums) {
+  const TileRows<T> rows(task, row);
+  __m256 sum[T][2];
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    sum[t][0] = _mm256_load_ps(sums + t * kPackRows);
+    sum[t][1] = _mm256_load_ps(sums + t * kPackRows + 8);
+  }
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t b = first_block + i;
+    __m256i acc[T][2];
+    start_block<Block, T>(acc, rows, b);
+    dot_panel_block<Block, T>(acc, panel.weights[i], rows.values, b * kQuantBlock);
+    CRIBLE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      finish_block<Block, T>(sum, acc, half, panel.scales[i][half], panel.minima[i][half], rows, b);
+    }
+  }
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    _mm256_store_ps(sums + t * kPackRows, sum[t][0]);
+    _mm256_store_ps(sums + t * kPackRows + 8, sum[t][1]);
   }
 }
 
@@ -193,18 +305,21 @@ template <typename Weights, int T>
 void float_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m256 (&sum)[T][2]) {
   const float* x[T];
   __m256 acc[T][2];
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     x[t] = task.x + (row + t) * task.x_stride;
     acc[t][0] = acc[t][1] = _mm256_setzero_ps();
   }
   for (int64_t k = 0; k < task.columns; ++k, group += Weights::kBytes * kPackRows) {
     const __m256 w0 = Weights::load(group), w1 = Weights::load(group + Weights::kBytes * 8);
+    CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m256 a = _mm256_broadcast_ss(x[t] + k);
       acc[t][0] = _mm256_fmadd_ps(a, w0, acc[t][0]);
       acc[t][1] = _mm256_fmadd_ps(a, w1, acc[t][1]);
     }
   }
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     sum[t][0] = acc[t][0];
     sum[t][1] = acc[t][1];
@@ -244,23 +359,65 @@ void tile(const MatmulTask& task, const std::byte* group, int64_t row, int64_t n
   } else {
     float_tile<Block, T>(task, group, row, sum);
   }
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) store_row(task, row + t, n, sum[t][0], sum[t][1]);
+}
+
+template <typename Block>
+void run_panels(const MatmulTask& task, int64_t g) {
+  const std::byte* group = task.weights + g * task.group_bytes;
+  const int64_t blocks = task.columns / kQuantBlock;
+  const int64_t count = task.row_end - task.row_begin;
+  Panel panel;
+  alignas(32) float sums[kMaxTaskRows * kPackRows];
+  __builtin_memset(sums, 0, static_cast<size_t>(count * kPackRows) * sizeof(float));
+  for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
+    const int64_t n = min64(kPanelBlocks, blocks - first);
+    unpack_panel<Block>(panel, group + first * Block::kBytes, n);
+    for (int64_t done = 0; done < count; done += kPanelTileRows) {
+      const int64_t row = task.row_begin + done;
+      float* s = sums + done * kPackRows;
+      switch (min64(kPanelTileRows, count - done)) {
+        case 1: panel_tile<Block, 1>(task, panel, first, n, row, s); break;
+        case 2: panel_tile<Block, 2>(task, panel, first, n, row, s); break;
+        case 3: panel_tile<Block, 3>(task, panel, first, n, row, s); break;
+        case 4: panel_tile<Block, 4>(task, panel, first, n, row, s); break;
+        case 5: panel_tile<Block, 5>(task, panel, first, n, row, s); break;
+        default: panel_tile<Block, kPanelTileRows>(task, panel, first, n, row, s); break;
+      }
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const float* s = sums + i * kPackRows;
+    store_row(task, task.row_begin + i, g * kPackRows, _mm256_load_ps(s), _mm256_load_ps(s + 8));
+  }
+}
+
+template <typename Block>
+void run_tiles(const MatmulTask& task, int64_t g) {
+  const std::byte* group = task.weights + g * task.group_bytes;
+  const int64_t n = g * kPackRows;
+  for (int64_t row = task.row_begin; row < task.row_end; row += kTileRows) {
+    switch (min64(kTileRows, task.row_end - row)) {
+      case 1: tile<Block, 1>(task, group, row, n); break;
+      case 2: tile<Block, 2>(task, group, row, n); break;
+      case 3: tile<Block, 3>(task, group, row, n); break;
+      default: tile<Block, kTileRows>(task, group, row, n); break;
+    }
+  }
 }
 
 // Group by group, so that a group's weights stay in the first-level cache while all rows pass.
 template <typename Block>
 void run(const MatmulTask& task) {
   for (int64_t g = task.group_begin; g < task.group_end; ++g) {
-    const std::byte* group = task.weights + g * task.group_bytes;
-    const int64_t n = g * kPackRows;
-    for (int64_t row = task.row_begin; row < task.row_end; row += kTileRows) {
-      switch (min64(kTileRows, task.row_end - row)) {
-        case 1: tile<Block, 1>(task, group, row, n); break;
-        case 2: tile<Block, 2>(task, group, row, n); break;
-        case 3: tile<Block, 3>(task, group, row, n); break;
-        default: tile<Block, kTileRows>(task, group, row, n); break;
+    if constexpr (requires { Block::kHeader; }) {
+      if (task.row_end - task.row_begin >= kPanelMinRows) {
+        run_panels<Block>(task, g);
+        continue;
       }
     }
+    run_tiles<Block>(task, g);
   }
 }
 

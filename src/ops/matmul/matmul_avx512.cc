@@ -7,6 +7,10 @@
 
 #include "ops/matmul/matmul_kernels.h"
 
+// Register tiles are arrays indexed by unrolled loops; at -O2 the compiler would leave the loops, and
+// the accumulators in memory.
+#define CRIBLE_UNROLL _Pragma("GCC unroll 16")
+
 namespace crible {
 namespace {
 
@@ -53,6 +57,7 @@ __m512 load_halves(const std::byte* p) {
 template <int T>
 inline __attribute__((always_inline)) void add_pair(__m512i (&acc)[T], __m512i w, const int16_t* const (&values)[T],
                                                     int64_t k) {
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     const __m512i a = _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(values[t] + k)));
     acc[t] = _mm512_dpwssd_epi32(acc[t], w, a);
@@ -104,6 +109,7 @@ template <typename Block, int T>
 void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m512 (&sum)[T]) {
   const int64_t blocks = task.columns / kQuantBlock;
   const int16_t* values[T];
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     values[t] = task.quantised.values + (row + t) * task.columns;
     sum[t] = _mm512_setzero_ps();
@@ -113,6 +119,7 @@ void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row,
   const int32_t* offsets = task.quantised.offsets + row * blocks;
   for (int64_t b = 0; b < blocks; ++b, group += Block::kBytes) {
     __m512i acc[T];
+    CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) {
       acc[t] = Block::kOffset ? _mm512_set1_epi32(offsets[t * blocks + b]) : _mm512_setzero_si512();
     }
@@ -122,12 +129,14 @@ void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row,
       dot_bytes<T>(acc, group + Block::kHeader, values, b * kQuantBlock);
     }
     const __m512 weight_scale = load_halves(group);
+    CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t * blocks + b]));
       sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t]), scale, sum[t]);
     }
     if constexpr (Block::kMinimum) {
       const __m512 minimum = load_halves(group + 2 * kPackRows);
+      CRIBLE_UNROLL
       for (int t = 0; t < T; ++t) {
         sum[t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(sums[t * blocks + b]), sum[t]);
       }
@@ -154,12 +163,14 @@ struct BF16Weights {
 template <typename Weights, int T>
 void float_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m512 (&sum)[T]) {
   const float* x[T];
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     x[t] = task.x + (row + t) * task.x_stride;
     sum[t] = _mm512_setzero_ps();
   }
   for (int64_t k = 0; k < task.columns; ++k, group += Weights::kBytes * kPackRows) {
     const __m512 w = Weights::load(group);
+    CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) sum[t] = _mm512_fmadd_ps(_mm512_set1_ps(x[t][k]), w, sum[t]);
   }
 }
@@ -174,6 +185,7 @@ void tile(const MatmulTask& task, const std::byte* group, int64_t row, int64_t n
   }
   const int64_t lanes = min64(kPackRows, task.out_columns - n);
   const __mmask16 mask = static_cast<__mmask16>((1u << lanes) - 1);
+  CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
     float* out = task.out + (row + t) * task.out_stride + n;
     __m512 value = sum[t];

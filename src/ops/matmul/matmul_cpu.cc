@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kAlign = 64;
 // Activations of one task stay in the second-level cache while every group of weights passes over them.
 constexpr int64_t kActivationBytesPerTask = 160 * kKiB;
+constexpr int64_t kRowsMultiple = 48;  // whole register tiles, whatever their height
 constexpr int64_t kTasksPerThread = 4;  // evens out threads that the system slows down
 // Fewer rows are quantised by the caller alone: cheaper than waking a worker.
 constexpr int64_t kRowsPerQuantiseTask = 8;
@@ -99,8 +100,8 @@ void matmul(Stream& stream, const MatmulArgs& args) {
   whole.accumulate = args.accumulate;
 
   const int64_t row_bytes = weight.columns() * (is_quantised(weight.dtype()) ? 2 : 4);
-  const int64_t rows_per_task =
-      std::min(args.rows, std::max<int64_t>(16, kActivationBytesPerTask / row_bytes / 16 * 16));
+  const int64_t rows_per_task = std::min(
+      args.rows, std::clamp<int64_t>(kActivationBytesPerTask / row_bytes / kRowsMultiple * kRowsMultiple, kRowsMultiple, kMaxTaskRows));
   const int64_t row_tasks = ceil_div(args.rows, rows_per_task);
   const int64_t groups = ceil_div(weight.rows(), kPackRows);
   const int64_t wanted = ceil_div(stream.threads() * kTasksPerThread, row_tasks);

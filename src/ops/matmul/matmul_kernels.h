@@ -25,6 +25,7 @@ namespace crible {
 
 inline constexpr int64_t kPackRows = 16;
 inline constexpr int64_t kQuantBlock = 32;
+inline constexpr int64_t kMaxTaskRows = 192;  // rows of one task: kernels keep their sums on the stack
 
 // Rows of x as the quantised kernels read them.
 struct QuantisedRows {
