@@ -23,9 +23,9 @@ Contrast compare(const MetricReference& reference, const std::string& a, const s
 // Decisive contrasts of one objective's metric, between `configurations` of them, in a study that
 // decides `objectives` metrics. Each is held to 2 * alpha / (configurations * objectives): by the
 // union bound, with probability 1 - alpha over the whole study, no configuration that is not
-// strictly the best is called a winner (it would have to beat, one-sided, a rival that is at least
-// as good), and no best one is shut out of the contenders. Holm over all pairs would promise more than verdicts
-// need, at the price of half the power with five blocks.
+// strictly the best is called a winner (it would have to beat, one-sided, a rival at least as good),
+// and no best one is shut out of the contenders. Holm over all pairs would promise more than
+// verdicts say, at the price of half the power with five blocks.
 void hold_to_winner_family(std::span<Contrast* const> contrasts, int configurations, int objectives);
 
 // Holm's correction over descriptive contrasts of one metric.

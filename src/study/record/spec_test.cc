@@ -22,8 +22,14 @@ language: fr
 target: {engine: crible, model: models/default.gguf, arguments: [--threads, "2"]}
 base: {max-num-seqs: 32}
 configurations:
-  - {name: chunked_only_safe, gpu-memory-utilization: 0.850, enable-chunked-prefill: true, enable-prefix-caching: false}
-  - {name: safe_conservative, gpu-memory-utilization: 0.85, enable-chunked-prefill: off, enable-prefix-caching: false}
+  - name: chunked_only_safe
+    gpu-memory-utilization: 0.850
+    enable-chunked-prefill: true
+    enable-prefix-caching: false
+  - name: safe_conservative
+    gpu-memory-utilization: 0.85
+    enable-chunked-prefill: off
+    enable-prefix-caching: false
   - {name: aggressive_cache, gpu-memory-utilization: 0.95, max-num-seqs: 48}
 axes:
   max-num-batched-tokens: [256, 512]
@@ -38,7 +44,9 @@ time_budget: 4min
 service_levels: {ttft_ms: 500, itl_ms: 50}
 equivalence_margin: 0.03
 objectives:
-  conversational_agents: {minimise: ttft_hit_ms.p50, subject_to: {error_rate: "<= 0.01", device_memory_share: "<= 0.95"}}
+  conversational_agents:
+    minimise: ttft_hit_ms.p50
+    subject_to: {error_rate: "<= 0.01", device_memory_share: "<= 0.95"}
   throughput: {maximise: output_tokens_per_s, subject_to: {concurrency/ttft_ms.p95: "<= 900"}}
 )";
 
