@@ -68,7 +68,7 @@ void Engine::commit(const StepPlan& plan) {
   for (const ScheduledSequence& entry : plan.entries) {
     if (entry.samples) commit_token(*entry.sequence, workspace_->tokens()[row++], time);
   }
-  scheduler_->take_ended();
+  ended_.splice(ended_.end(), scheduler_->take_ended());
 }
 
 void Engine::commit_token(Sequence& s, TokenId token, TimePoint time) {
@@ -87,7 +87,13 @@ void Engine::commit_token(Sequence& s, TokenId token, TimePoint time) {
   if (is_stop_token(s.sampling, token)) return end(s, FinishReason::kStop, time);
   if (s.event.output_tokens >= s.sampling.max_tokens) return end(s, FinishReason::kLength, time);
   s.event.time = time;
-  s.on_output(s.event);
+  undelivered_.push_back(&s);
+}
+
+void Engine::deliver() {
+  for (Sequence* s : undelivered_) s->on_output(s->event);
+  undelivered_.clear();
+  ended_.clear();
 }
 
 void Engine::end(Sequence& s, FinishReason reason, TimePoint time) {
@@ -101,7 +107,17 @@ void Engine::end(Sequence& s, FinishReason reason, TimePoint time) {
     case FinishReason::kError: counters_.finished_error += 1; break;
     case FinishReason::kNone: CHECK(false, "a sequence cannot end without a reason");
   }
-  s.on_output(s.event);
+  undelivered_.push_back(&s);
+}
+
+void Engine::end_and_keep(SequenceList sequences, FinishReason reason, const std::optional<Error>& error) {
+  const TimePoint time = now();
+  for (Sequence& s : sequences) {
+    s.event.token = -1;
+    s.event.error = error;
+    end(s, reason, time);
+  }
+  ended_.splice(ended_.end(), sequences);
 }
 
 void Engine::add(SequenceList sequence) {
@@ -109,21 +125,10 @@ void Engine::add(SequenceList sequence) {
   scheduler_->add(std::move(sequence));
 }
 
-void Engine::cancel(SeqId id) {
-  SequenceList taken = scheduler_->take(id);
-  for (Sequence& s : taken) {
-    s.event.token = -1;
-    end(s, FinishReason::kCancelled, now());
-  }
-}
+void Engine::cancel(SeqId id) { end_and_keep(scheduler_->take(id), FinishReason::kCancelled, std::nullopt); }
 
 void Engine::end_all(FinishReason reason, const std::optional<Error>& error) {
-  SequenceList all = scheduler_->take_all();
-  for (Sequence& s : all) {
-    s.event.token = -1;
-    s.event.error = error;
-    end(s, reason, now());
-  }
+  end_and_keep(scheduler_->take_all(), reason, error);
 }
 
 Result<EngineDescription> Engine::describe(const EngineConfig& requested) const {
@@ -140,6 +145,7 @@ Result<EngineDescription> Engine::describe(const EngineConfig& requested) const 
 Status Engine::allocate(const EngineDescription& description) {
   const EngineConfig& config = description.resolved.config;
   CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_));
+  undelivered_.reserve(static_cast<size_t>(config.max_num_seqs));
   scheduler_ = std::make_unique<Scheduler>(SchedulerLimits{.max_num_seqs = config.max_num_seqs,
                                                            .max_num_batched_tokens = config.max_num_batched_tokens,
                                                            .block_size = config.block_size,
@@ -176,10 +182,7 @@ Status Engine::reconfigure(const EngineConfig& requested) {
     description_ = std::move(description);
     counters_.reconfigurations += 1;
   } else if (const Status restored = allocate(description_); !restored) {
-    for (Sequence& s : sequences) {
-      s.event.error = restored.error();
-      end(s, FinishReason::kError, now());
-    }
+    end_and_keep(std::move(sequences), FinishReason::kError, restored.error());
     return fail(ErrorCode::kInternal, "{}; and the former configuration cannot be restored: {}",
                 changed.error().message, restored.error().message);
   }
@@ -192,20 +195,19 @@ Status Engine::reconfigure(const EngineConfig& requested) {
 void Engine::requeue(SequenceList sequences) {
   const int64_t limit = description_.resolved.config.max_model_len;
   while (!sequences.empty()) {
-    Sequence& s = sequences.front();
-    s.sampling.max_tokens = std::min(s.sampling.max_tokens, limit - s.prompt_tokens);
-    s.event.token = -1;
     SequenceList one;
     one.splice(one.begin(), sequences, sequences.begin());
+    Sequence& s = one.front();
+    s.sampling.max_tokens = std::min(s.sampling.max_tokens, limit - s.prompt_tokens);
     if (s.event.output_tokens < s.sampling.max_tokens) {
       scheduler_->add(std::move(one));
     } else if (s.event.output_tokens > 0) {
-      end(s, FinishReason::kLength, now());
+      end_and_keep(std::move(one), FinishReason::kLength, std::nullopt);
     } else {
-      s.event.error = Error{ErrorCode::kInvalidArgument,
-                            fmt::format("the prompt has {} tokens but max-model-len was changed to {} while it waited",
-                                        s.prompt_tokens, limit)};
-      end(s, FinishReason::kError, now());
+      const Error error{ErrorCode::kInvalidArgument,
+                        fmt::format("the prompt has {} tokens but max-model-len was changed to {} while it waited",
+                                    s.prompt_tokens, limit)};
+      end_and_keep(std::move(one), FinishReason::kError, error);
     }
   }
 }

@@ -1,6 +1,6 @@
-// The engine itself, without a thread of its own: sequences go in, step() advances them all by one
-// forward pass, events come out through their callbacks. CONTRACT.md states what holds. Used by one
-// thread at a time; the service (engine_thread.h) is what other threads talk to.
+// The engine itself, without a thread of its own: sequences go in, step() advances them by one forward
+// pass, deliver() hands out what came of it. CONTRACT.md states what holds. Used by one thread at a
+// time; the service (engine_thread.h) is what other threads talk to.
 #pragma once
 
 #include <memory>
@@ -26,6 +26,9 @@ class Engine {
 
   bool has_work() const { return !scheduler_->empty(); }
   void step();
+  // Calls on_output for every event since the last call: at most one per sequence. Apart from step(), so
+  // that the figures a client reads after an event already include it.
+  void deliver();
 
   // On error the old configuration goes on and no sequence is touched, unless the error's code is
   // kInternal: then the old configuration could not be restored either and the engine is lost.
@@ -45,6 +48,7 @@ class Engine {
   void commit(const StepPlan& plan);
   void commit_token(Sequence& sequence, TokenId token, TimePoint time);
   void end(Sequence& sequence, FinishReason reason, TimePoint time);
+  void end_and_keep(SequenceList sequences, FinishReason reason, const std::optional<Error>& error);
   void requeue(SequenceList sequences);
   void retire_scheduler_counters();
 
@@ -54,6 +58,8 @@ class Engine {
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<Scheduler> scheduler_;
   EngineStats counters_;  // without what the present scheduler counts
+  std::vector<Sequence*> undelivered_;  // whose event is set
+  SequenceList ended_;                  // kept until their last event is delivered
 };
 
 }  // namespace crible

@@ -121,10 +121,16 @@ class EngineThread final : public EngineService {
   void run() {
     while (take_messages()) {
       if (engine_->has_work()) engine_->step();
-      stats_.store(engine_->stats());
+      publish();
     }
     engine_->end_all(FinishReason::kCancelled, std::nullopt);
+    publish();
+  }
+
+  // Figures first: whoever has an event finds it counted.
+  void publish() {
     stats_.store(engine_->stats());
+    engine_->deliver();
   }
 
   // Sleeps while there is nothing to do. False once the engine is to stop.
@@ -149,11 +155,14 @@ class EngineThread final : public EngineService {
     added_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-  void handle(CancelMessage& message) { engine_->cancel(message.id); }
+  void handle(CancelMessage& message) {
+    engine_->cancel(message.id);
+    publish();
+  }
 
   void handle(ReconfigureMessage& message) {
     const Status changed = engine_->reconfigure(message.requested);
-    stats_.store(engine_->stats());
+    publish();
     Result<EngineDescription> answer = engine_->description();
     {
       std::lock_guard lock(mutex_);
@@ -163,7 +172,7 @@ class EngineThread final : public EngineService {
         if (changed.error().code == ErrorCode::kInternal) health_ = changed;
       }
     }
-    if (!changed) log_error("reconfiguration refused: {}", changed.error().message);
+    if (!changed) log_warning("reconfiguration refused: {}", changed.error().message);
     message.done.set_value(std::move(answer));
   }
 

@@ -2,33 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <future>
 #include <numeric>
+
+#include "engine/collected_output.h"
 
 namespace crible {
 namespace {
 
-// Collects the events of one sequence; get() waits for the last.
-class Events {
- public:
-  std::function<void(const TokenOutput&)> sink() {
-    return [this](const TokenOutput& event) {
-      events_.push_back(event);
-      if (event.finish != FinishReason::kNone) done_.set_value();
-    };
-  }
-  const std::vector<TokenOutput>& get() {
-    ended_.wait();
-    return events_;
-  }
-
- private:
-  std::vector<TokenOutput> events_;
-  std::promise<void> done_;
-  std::shared_future<void> ended_ = done_.get_future().share();
-};
-
-EngineRequest request_of(int64_t prompt_tokens, int64_t max_tokens, Events& events) {
+EngineRequest request_of(int64_t prompt_tokens, int64_t max_tokens, CollectedOutput& events) {
   EngineRequest request;
   request.prompt.resize(static_cast<size_t>(prompt_tokens));
   std::iota(request.prompt.begin(), request.prompt.end(), 100);
@@ -45,21 +26,21 @@ std::unique_ptr<EngineService> start(FakeEngineOptions options = {}) {
 
 TEST(FakeEngine, EndsWithLengthAndRepeatsItself) {
   auto engine = start();
-  Events first, second;
+  CollectedOutput first, second;
   ASSERT_TRUE(engine->submit(request_of(20, 7, first)));
   ASSERT_TRUE(engine->submit(request_of(20, 7, second)));
-  ASSERT_EQ(first.get().size(), 7u);
-  ASSERT_EQ(second.get().size(), 7u);
-  for (size_t i = 0; i < 7; ++i) EXPECT_EQ(first.get().at(i).token, second.get().at(i).token);
+  ASSERT_EQ(first.wait().size(), 7u);
+  ASSERT_EQ(second.wait().size(), 7u);
+  for (size_t i = 0; i < 7; ++i) EXPECT_EQ(first.wait().at(i).token, second.wait().at(i).token);
 }
 
 TEST(FakeEngine, CountsCachedPrefixOfSecondRequest) {
   auto engine = start();
-  Events first, second;
+  CollectedOutput first, second;
   ASSERT_TRUE(engine->submit(request_of(100, 1, first)));
-  EXPECT_EQ(first.get().back().cached_tokens, 0);
+  EXPECT_EQ(first.wait().back().cached_tokens, 0);
   ASSERT_TRUE(engine->submit(request_of(100, 1, second)));
-  EXPECT_EQ(second.get().back().cached_tokens, 96);
+  EXPECT_EQ(second.wait().back().cached_tokens, 96);
   EXPECT_EQ(engine->stats().prefix_hit_tokens, 96);
 }
 
@@ -67,11 +48,11 @@ TEST(FakeEngine, StopTokenCountsAndEnds) {
   FakeEngineOptions options;
   options.next_token = [](const EngineRequest&, int64_t index) { return index == 3 ? 2 : 500; };
   auto engine = start(std::move(options));
-  Events events;
+  CollectedOutput events;
   EngineRequest request = request_of(5, 100, events);
   request.sampling.stop_token_ids = {2};
   ASSERT_TRUE(engine->submit(std::move(request)));
-  const TokenOutput last = events.get().back();
+  const TokenOutput last = events.wait().back();
   EXPECT_EQ(last.finish, FinishReason::kStop);
   EXPECT_EQ(last.token, 2);
   EXPECT_EQ(last.output_tokens, 4);
@@ -81,13 +62,13 @@ TEST(FakeEngine, ModelFaultEndsOneRequestOnly) {
   FakeEngineOptions options;
   options.next_token = [](const EngineRequest& r, int64_t index) { return r.prompt.size() == 5 && index == 2 ? -1 : 9; };
   auto engine = start(std::move(options));
-  Events bad, good;
+  CollectedOutput bad, good;
   ASSERT_TRUE(engine->submit(request_of(5, 10, bad)));
   ASSERT_TRUE(engine->submit(request_of(6, 10, good)));
-  EXPECT_EQ(bad.get().back().finish, FinishReason::kError);
-  ASSERT_TRUE(bad.get().back().error);
-  EXPECT_EQ(bad.get().size(), 3u);
-  EXPECT_EQ(good.get().back().finish, FinishReason::kLength);
+  EXPECT_EQ(bad.wait().back().finish, FinishReason::kError);
+  ASSERT_TRUE(bad.wait().back().error);
+  EXPECT_EQ(bad.wait().size(), 3u);
+  EXPECT_EQ(good.wait().back().finish, FinishReason::kLength);
 }
 
 TEST(FakeEngine, CancelAndStopEndEverySequenceOnce) {
@@ -95,16 +76,16 @@ TEST(FakeEngine, CancelAndStopEndEverySequenceOnce) {
   options.config.max_num_seqs = 2;
   options.per_step = std::chrono::milliseconds(1);
   auto engine = start(std::move(options));
-  std::array<Events, 5> events;
+  std::array<CollectedOutput, 5> events;
   std::vector<SeqId> ids;
   for (auto& e : events) ids.push_back(*engine->submit(request_of(5, 8000, e)));
   engine->cancel(ids[3]);
-  EXPECT_EQ(events[3].get().back().finish, FinishReason::kCancelled);
+  EXPECT_EQ(events[3].wait().back().finish, FinishReason::kCancelled);
   engine->stop();
-  for (auto& e : events) EXPECT_EQ(e.get().back().finish, FinishReason::kCancelled);
+  for (auto& e : events) EXPECT_EQ(e.wait().back().finish, FinishReason::kCancelled);
   EXPECT_EQ(engine->stats().finished_cancelled, 5);
   EXPECT_EQ(engine->stats().kv_blocks_used, 0);
-  Events late;
+  CollectedOutput late;
   EXPECT_EQ(engine->submit(request_of(5, 1, late)).error().code, ErrorCode::kUnavailable);
 }
 

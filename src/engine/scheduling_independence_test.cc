@@ -46,6 +46,7 @@ class History {
       }
       disturb();
       engine_->step();
+      engine_->deliver();
     }
     check();
   }
@@ -103,7 +104,10 @@ class History {
   }
 
   void disturb() {
-    if (last_id_ > 0 && draw(40) == 0) engine_->cancel(SeqId{1 + draw(last_id_)});
+    if (last_id_ > 0 && draw(40) == 0) {
+      engine_->cancel(SeqId{1 + draw(last_id_)});
+      engine_->deliver();
+    }
     if (draw(60) == 0) engine_->reset_prefix_cache();
     if (draw(30) == 0) {
       const Status changed = engine_->reconfigure(random_config());
