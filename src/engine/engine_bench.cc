@@ -1,0 +1,163 @@
+// Whole-engine figures on the default model: prefill, decode at 1, 4 and 16 streams, HIT against MISS,
+// the price of the prefix cache when nothing is shared, time to ready. CRIBLE_BENCH_MODEL and
+// CRIBLE_BENCH_THREADS choose another model file and thread count; --benchmark_format=json for programs.
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <latch>
+#include <random>
+
+#include "base/check.h"
+#include "engine/engine_service.h"
+
+namespace crible {
+namespace {
+
+std::string model_path() {
+  const char* chosen = std::getenv("CRIBLE_BENCH_MODEL");
+  return chosen != nullptr ? chosen : CRIBLE_SOURCE_DIR "/models/default.gguf";
+}
+
+EngineConfig base_config() {
+  EngineConfig config;
+  const char* threads = std::getenv("CRIBLE_BENCH_THREADS");
+  config.threads = threads != nullptr ? std::atoll(threads) : 2;
+  config.max_model_len = 4096;
+  config.max_num_seqs = 16;
+  config.kv_cache_memory_bytes = 700 * kMiB;
+  return config;
+}
+
+std::unique_ptr<EngineService> start(const EngineConfig& config) {
+  auto engine = EngineService::start(model_path(), config);
+  CHECK(engine.has_value(), "{}", engine.error().message);
+  return std::move(*engine);
+}
+
+std::vector<TokenId> random_prompt(int64_t tokens, std::mt19937& random, int64_t vocabulary) {
+  std::vector<TokenId> prompt(static_cast<size_t>(tokens));
+  for (TokenId& token : prompt) token = static_cast<TokenId>(random() % static_cast<uint64_t>(vocabulary));
+  return prompt;
+}
+
+struct Timing {
+  double to_first_s = 0;   // submit -> the last stream's first token
+  double decoding_s = 0;   // from there to the last token of all
+};
+
+// `streams` prompts at once, each of `output` tokens to the end.
+Timing run(EngineService& engine, const std::vector<std::vector<TokenId>>& prompts, int64_t output) {
+  std::latch done(static_cast<std::ptrdiff_t>(prompts.size()));
+  TimePoint first, last;
+  const TimePoint begin = now();
+  for (const auto& prompt : prompts) {
+    const auto id = engine.submit({.prompt = prompt,
+                                   .sampling = {.temperature = 0, .max_tokens = output, .ignore_eos = true},
+                                   .on_output = [&](const TokenOutput& event) {
+                                     if (event.output_tokens == 1) first = event.time;
+                                     last = event.time;
+                                     if (event.finish != FinishReason::kNone) done.count_down();
+                                   }});
+    CHECK(id.has_value(), "{}", id.error().message);
+  }
+  done.wait();
+  return {to_seconds(first - begin), to_seconds(last - first)};
+}
+
+void Prefill(benchmark::State& state) {
+  EngineConfig config = base_config();
+  config.enable_prefix_caching = false;
+  const auto engine = start(config);
+  std::mt19937 random(1);
+  const int64_t tokens = state.range(0);
+  double seconds = 0;
+  for (auto _ : state) {
+    const Timing t = run(*engine, {random_prompt(tokens, random, engine->describe().model.vocabulary)}, 1);
+    state.SetIterationTime(t.to_first_s);
+    seconds += t.to_first_s;
+  }
+  state.counters["tokens_per_s"] = static_cast<double>(tokens * state.iterations()) / seconds;
+}
+BENCHMARK(Prefill)->Arg(128)->Arg(512)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
+
+void Decode(benchmark::State& state) {
+  const auto engine = start(base_config());
+  std::mt19937 random(2);
+  const int64_t streams = state.range(0), output = 65;
+  double seconds = 0;
+  for (auto _ : state) {
+    std::vector<std::vector<TokenId>> prompts;
+    for (int64_t s = 0; s < streams; ++s) {
+      prompts.push_back(random_prompt(16, random, engine->describe().model.vocabulary));
+    }
+    const Timing t = run(*engine, prompts, output);
+    state.SetIterationTime(t.decoding_s);
+    seconds += t.decoding_s;
+  }
+  state.counters["tokens_per_s"] = static_cast<double>(streams * (output - 1) * state.iterations()) / seconds;
+}
+BENCHMARK(Decode)->Arg(1)->Arg(4)->Arg(16)->UseManualTime()->Unit(benchmark::kMillisecond);
+
+// A prefix of 2,000 tokens: first seen, then with another ending.
+void HitAgainstMiss(benchmark::State& state) {
+  const auto engine = start(base_config());
+  std::mt19937 random(3);
+  double miss = 0, hit = 0;
+  for (auto _ : state) {
+    std::vector<TokenId> prompt = random_prompt(2016, random, engine->describe().model.vocabulary);
+    miss += run(*engine, {prompt}, 1).to_first_s;
+    std::shuffle(prompt.begin() + 2000, prompt.end(), random);
+    const double t = run(*engine, {prompt}, 1).to_first_s;
+    state.SetIterationTime(t);
+    hit += t;
+  }
+  const auto n = static_cast<double>(state.iterations());
+  state.counters["ttft_miss_ms"] = miss / n * 1e3;
+  state.counters["ttft_hit_ms"] = hit / n * 1e3;
+  state.counters["acceleration"] = miss / hit;
+}
+BENCHMARK(HitAgainstMiss)->UseManualTime()->Iterations(5)->Unit(benchmark::kMillisecond);
+
+// Distinct prompts through an engine with the cache and one without, in turns on the same prompts.
+void CacheCostWithNothingShared(benchmark::State& state) {
+  EngineConfig off = base_config();
+  off.enable_prefix_caching = false;
+  const auto with = start(base_config()), without = start(off);
+  std::mt19937 random(4);
+  double on_s = 0, off_s = 0;
+  bool on_first = false;
+  for (auto _ : state) {
+    const std::vector<std::vector<TokenId>> prompts = {random_prompt(700, random, 40'000),
+                                                       random_prompt(300, random, 40'000)};
+    const auto total = [&](EngineService& engine) {
+      const Timing t = run(engine, prompts, 24);
+      return t.to_first_s + t.decoding_s;
+    };
+    on_first = !on_first;
+    if (on_first) on_s += total(*with);
+    off_s += total(*without);
+    if (!on_first) on_s += total(*with);
+    state.SetIterationTime(on_s + off_s);
+  }
+  CHECK(with->stats().prefix_hit_tokens == 0, "the prompts were meant to differ");
+  state.counters["cost_percent"] = (on_s / off_s - 1) * 100;
+}
+BENCHMARK(CacheCostWithNothingShared)->UseManualTime()->Iterations(12)->Unit(benchmark::kMillisecond);
+
+void TimeToReady(benchmark::State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(start(base_config()));
+}
+BENCHMARK(TimeToReady)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+void Reconfigure(benchmark::State& state) {
+  const auto engine = start(base_config());
+  EngineConfig config = base_config();
+  for (auto _ : state) {
+    config.max_num_batched_tokens = config.max_num_batched_tokens == 256 ? 512 : 256;
+    CHECK(engine->reconfigure(config).has_value(), "refused");
+  }
+}
+BENCHMARK(Reconfigure)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+}  // namespace
+}  // namespace crible
