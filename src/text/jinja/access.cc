@@ -60,9 +60,14 @@ Value element_at(Runtime& runtime, const Value& value, int64_t index) {
   return Value::text(text->substr(at, offsets[static_cast<size_t>(index) + 1] - at));
 }
 
-// Positions that a slice selects, in order.
-std::vector<size_t> slice_positions(int64_t length, const Value& start, const Value& stop,
-                                    const Value& step) {
+// A slice over `length` elements, clamped to them.
+struct Span {
+  int64_t first;
+  int64_t end;  // exclusive, in the direction of the stride
+  int64_t stride;
+};
+
+Span clamp_slice(int64_t length, const Value& start, const Value& stop, const Value& step) {
   const auto bound = [](const Value& value, const char* what) -> std::optional<int64_t> {
     if (value.is_none()) return std::nullopt;
     const auto number = as_number(value);
@@ -79,12 +84,16 @@ std::vector<size_t> slice_positions(int64_t length, const Value& start, const Va
     const int64_t from_start = *at < 0 ? std::max(*at, -length - 1) + length : *at;
     return std::clamp(from_start, lowest, highest);
   };
-  const int64_t first = clamp(bound(start, "start"), stride < 0 ? highest : lowest);
-  const int64_t end = clamp(bound(stop, "stop"), stride < 0 ? lowest : highest);
+  return {clamp(bound(start, "start"), stride < 0 ? highest : lowest),
+          clamp(bound(stop, "stop"), stride < 0 ? lowest : highest), stride};
+}
+
+std::vector<size_t> positions_of(const Span& span) {
   std::vector<size_t> positions;
-  // Compared by distance left, so that a huge stride cannot overflow the position.
+  const auto& [first, end, stride] = span;
   for (int64_t at = first; stride > 0 ? at < end : at > end;) {
     positions.push_back(static_cast<size_t>(at));
+    // Compared by the distance left, so that a huge stride cannot overflow the position.
     const int64_t left = stride > 0 ? end - at : at - end;
     if (stride > 0 ? stride >= left : stride <= -left) break;
     at += stride;
@@ -99,10 +108,26 @@ Value slice_text(Runtime& runtime, const std::string& text, const Value& start, 
   runtime.budget.charge(static_cast<int64_t>(offsets.size()) / kTextBytesPerStep);
   std::string out;
   for (const size_t at :
-       slice_positions(static_cast<int64_t>(offsets.size()) - 1, start, stop, step)) {
+       positions_of(clamp_slice(static_cast<int64_t>(offsets.size()) - 1, start, stop, step))) {
     out.append(text, offsets[at], offsets[at + 1] - offsets[at]);
   }
   return Value::text(std::move(out));
+}
+
+Value slice_range(const Sequence& range, const Span& span, std::vector<Value> items) {
+  const auto [start, stop, step] = range.range;
+  // Unsigned, because a bound outside 64 bits only prints wrongly.
+  const auto at = [start, step](int64_t index) {
+    return static_cast<int64_t>(static_cast<uint64_t>(start) +
+                                static_cast<uint64_t>(index) * static_cast<uint64_t>(step));
+  };
+  auto sliced = std::make_shared<Sequence>();
+  sliced->kind = SequenceKind::kRange;
+  sliced->range = {at(span.first), at(span.end),
+                   static_cast<int64_t>(static_cast<uint64_t>(step) * static_cast<uint64_t>(span.stride))};
+  sliced->weight += static_cast<int64_t>(items.size());
+  sliced->items = std::move(items);
+  return Value(Value::Variant(SequencePtr(std::move(sliced))));
 }
 
 std::vector<Value> characters(const std::string& text) {
@@ -162,16 +187,18 @@ Value get_slice(Runtime& runtime, const Value& value, const Value& start, const 
     return slice_text(runtime, *text, start, stop, step);
   }
   const SequencePtr* sequence = value.get<SequencePtr>();
-  if (sequence == nullptr || (*sequence)->kind > SequenceKind::kRange) return Value();
+  if (sequence == nullptr || (*sequence)->kind > SequenceKind::kRange) {
+    raise("a {} cannot be sliced", value.type_name());
+  }
   const auto& items = (*sequence)->items;
-  const auto positions = slice_positions(static_cast<int64_t>(items.size()), start, stop, step);
+  const Span span = clamp_slice(static_cast<int64_t>(items.size()), start, stop, step);
+  const std::vector<size_t> positions = positions_of(span);
   runtime.budget.charge(static_cast<int64_t>(positions.size()));
   std::vector<Value> selected;
   selected.reserve(positions.size());
   for (const size_t at : positions) selected.push_back(items[at]);
-  // A slice of a range is a list here: it has the same elements, and only prints differently.
-  const bool tuple = (*sequence)->kind == SequenceKind::kTuple;
-  return Value::sequence(tuple ? SequenceKind::kTuple : SequenceKind::kList, std::move(selected));
+  if ((*sequence)->kind == SequenceKind::kRange) return slice_range(**sequence, span, std::move(selected));
+  return Value::sequence((*sequence)->kind, std::move(selected));
 }
 
 Value get_path(Runtime& runtime, const Value& value, const Value& path) {
@@ -181,11 +208,10 @@ Value get_path(Runtime& runtime, const Value& value, const Value& path) {
   for (size_t start = 0; start <= text->size();) {
     const size_t end = std::min(text->find('.', start), text->size());
     std::string part = text->substr(start, end - start);
-    const bool digits = !part.empty() && std::all_of(part.begin(), part.end(),
-                                                     [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
     const auto position = digits ? parse_integer(part, 10) : std::nullopt;
-    current = get_item(runtime, current,
-                       position ? Value::integer(*position) : Value::text(std::move(part)));
+    current = get_item(runtime, current, position ? Value::integer(*position) : Value::text(std::move(part)));
     start = end + 1;
   }
   return current;
@@ -215,8 +241,8 @@ SequencePtr iterate(Runtime& runtime, const Value& value) {
 }
 
 bool is_iterable(const Value& value) {
-  return value.is<SequencePtr>() || value.is<DictPtr>() || value.is_text() ||
-         value.is<IteratorPtr>() || value.is_undefined() || value.is<LoopPtr>();
+  return value.is<SequencePtr>() || value.is<DictPtr>() || value.is_text() || value.is<IteratorPtr>() ||
+         value.is_undefined() || value.is<LoopPtr>();
 }
 
 std::optional<int64_t> length_of(Runtime& runtime, const Value& value) {

@@ -40,8 +40,7 @@ int64_t BoundArguments::integer(size_t index) const {
   const Value& value = required(index);
   const auto number = as_number(value);
   if (!number || number->is_float) {
-    raise("argument '{}' of {} must be an integer, not {}", parameters_[index], function_,
-          value.type_name());
+    raise("argument '{}' of {} must be an integer, not {}", parameters_[index], function_, value.type_name());
   }
   return number->integer;
 }
@@ -53,8 +52,7 @@ int64_t BoundArguments::integer_or(size_t index, int64_t fallback) const {
 const std::string& BoundArguments::text(size_t index) const {
   const Value& value = required(index);
   if (!value.is_text()) {
-    raise("argument '{}' of {} must be a string, not {}", parameters_[index], function_,
-          value.type_name());
+    raise("argument '{}' of {} must be a string, not {}", parameters_[index], function_, value.type_name());
   }
   return *value.as_text();
 }

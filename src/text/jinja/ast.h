@@ -101,8 +101,8 @@ struct Apply {
 struct Expr {
   int line;
   int depth;  // of the tree below, so that evaluation and destruction cannot exhaust the stack
-  std::variant<Literal, Name, ListLiteral, DictLiteral, Unary, Binary, Concat, Logic, Compare,
-               Conditional, Attribute, Subscript, Slice, Call, Apply>
+  std::variant<Literal, Name, ListLiteral, DictLiteral, Unary, Binary, Concat, Logic, Compare, Conditional,
+               Attribute, Subscript, Slice, Call, Apply>
       node;
 };
 
@@ -175,8 +175,7 @@ struct LoopControl {
 
 struct Stmt {
   int line;
-  std::variant<Data, Output, If, For, Set, SetBlock, FilterBlock, Macro, CallBlock, Scoped, LoopControl>
-      node;
+  std::variant<Data, Output, If, For, Set, SetBlock, FilterBlock, Macro, CallBlock, Scoped, LoopControl> node;
 };
 
 struct Tree {

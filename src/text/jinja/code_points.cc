@@ -9,7 +9,9 @@ namespace {
 
 constexpr char32_t kIllFormed = 0xDC00;
 
-bool is_continuation(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) == 0x80; }
+bool is_continuation(char byte) {
+  return (static_cast<uint8_t>(byte) & 0xC0) == 0x80;
+}
 
 void append_upper(std::string& out, char32_t code_point) {
   if (code_point == 0xDF) {  // sharp s has no single capital in Python's tables
@@ -20,8 +22,7 @@ void append_upper(std::string& out, char32_t code_point) {
 }
 
 utf8proc_category_t category(char32_t code_point) {
-  return static_cast<utf8proc_category_t>(
-      utf8proc_category(static_cast<utf8proc_int32_t>(code_point)));
+  return static_cast<utf8proc_category_t>(utf8proc_category(static_cast<utf8proc_int32_t>(code_point)));
 }
 
 template <typename Drop>
@@ -43,8 +44,7 @@ std::string_view strip_if(std::string_view text, Side side, Drop drop) {
 }
 
 bool ends_line(char32_t c) {
-  return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
-         c == 0x2029;
+  return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
 }
 
 }  // namespace
@@ -71,15 +71,10 @@ size_t code_point_bytes(std::string_view text, size_t at) {
 char32_t code_point_at(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<char32_t>(static_cast<uint8_t>(text[at + i])); };
   switch (code_point_bytes(text, at)) {
-    case 2:
-      return (byte(0) & 0x1F) << 6 | (byte(1) & 0x3F);
-    case 3:
-      return (byte(0) & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
-    case 4:
-      return (byte(0) & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 |
-             (byte(3) & 0x3F);
-    default:
-      return byte(0) < 0x80 ? byte(0) : kIllFormed + byte(0);
+    case 2: return (byte(0) & 0x1F) << 6 | (byte(1) & 0x3F);
+    case 3: return (byte(0) & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
+    case 4: return (byte(0) & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
+    default: return byte(0) < 0x80 ? byte(0) : kIllFormed + byte(0);
   }
 }
 
@@ -120,9 +115,9 @@ std::vector<size_t> code_point_offsets(std::string_view text) {
 }
 
 bool is_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
-         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
-         c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 bool is_printable(char32_t c) {
@@ -135,10 +130,8 @@ bool is_printable(char32_t c) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-      return false;
-    default:
-      return true;
+    case UTF8PROC_CATEGORY_ZP: return false;
+    default: return true;
   }
 }
 
@@ -147,17 +140,28 @@ bool is_letter(char32_t c) {
   return of >= UTF8PROC_CATEGORY_LU && of <= UTF8PROC_CATEGORY_LO;
 }
 
-bool is_digit(char32_t c) { return category(c) == UTF8PROC_CATEGORY_ND; }
+bool is_digit(char32_t c) {
+  return category(c) == UTF8PROC_CATEGORY_ND;
+}
 
-bool is_upper(char32_t c) { return category(c) == UTF8PROC_CATEGORY_LU; }
+bool is_upper(char32_t c) {
+  return category(c) == UTF8PROC_CATEGORY_LU;
+}
 
-bool is_lower(char32_t c) { return category(c) == UTF8PROC_CATEGORY_LL; }
+bool is_lower(char32_t c) {
+  return category(c) == UTF8PROC_CATEGORY_LL;
+}
 
 std::string to_upper(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size(); at += code_point_bytes(text, at)) {
-    append_upper(out, code_point_at(text, at));
+    const char c = text[at];
+    if (static_cast<int8_t>(c) < 0) {
+      append_upper(out, code_point_at(text, at));
+    } else {
+      out.push_back(c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c);
+    }
   }
   return out;
 }
@@ -166,7 +170,12 @@ std::string to_lower(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size(); at += code_point_bytes(text, at)) {
-    append_code_point(out, utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point_at(text, at))));
+    const char c = text[at];
+    if (static_cast<int8_t>(c) < 0) {
+      append_code_point(out, utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point_at(text, at))));
+    } else {
+      out.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c);
+    }
   }
   return out;
 }
@@ -177,15 +186,16 @@ std::string capitalize(std::string_view text) {
   return to_upper(text.substr(0, first)) + to_lower(text.substr(first));
 }
 
-std::string_view strip(std::string_view text, Side side) { return strip_if(text, side, is_space); }
+std::string_view strip(std::string_view text, Side side) {
+  return strip_if(text, side, is_space);
+}
 
 std::string_view strip(std::string_view text, std::string_view characters, Side side) {
   std::vector<char32_t> set;
   for (size_t at = 0; at < characters.size(); at += code_point_bytes(characters, at)) {
     set.push_back(code_point_at(characters, at));
   }
-  return strip_if(text, side,
-                  [&](char32_t c) { return std::find(set.begin(), set.end(), c) != set.end(); });
+  return strip_if(text, side, [&](char32_t c) { return std::find(set.begin(), set.end(), c) != set.end(); });
 }
 
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends) {

@@ -8,11 +8,15 @@
 namespace crible::jinja {
 namespace {
 
-const Dict& dict_of(const Value& self) { return **self.get<DictPtr>(); }
-const std::vector<Value>& items_of(const Value& self) { return (*self.get<SequencePtr>())->items; }
+const Dict& dict_of(const Value& self) {
+  return **self.get<DictPtr>();
+}
+const std::vector<Value>& items_of(const Value& self) {
+  return (*self.get<SequencePtr>())->items;
+}
 
-Value dict_view(Runtime& runtime, const Value& self, const Arguments& arguments,
-                std::string_view name, SequenceKind kind) {
+Value dict_view(Runtime& runtime, const Value& self, const Arguments& arguments, std::string_view name,
+                SequenceKind kind) {
   const BoundArguments bound(name, arguments, {});
   const auto& entries = dict_of(self).entries;
   runtime.budget.charge(static_cast<int64_t>(entries.size()));
@@ -64,18 +68,16 @@ Value sequence_count(Runtime& runtime, const Value& self, const Arguments& argum
   const BoundArguments bound("count", arguments, {"value"});
   runtime.budget.charge(self.weight());
   const auto& items = items_of(self);
-  return Value::integer(std::count_if(items.begin(), items.end(), [&](const Value& item) {
-    return equal(item, bound.required(0));
-  }));
+  return Value::integer(std::count_if(items.begin(), items.end(),
+                                      [&](const Value& item) { return equal(item, bound.required(0)); }));
 }
 
 Value sequence_index(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("index", arguments, {"value"});
   runtime.budget.charge(self.weight());
   const auto& items = items_of(self);
-  const auto found = std::find_if(items.begin(), items.end(), [&](const Value& item) {
-    return equal(item, bound.required(0));
-  });
+  const auto found = std::find_if(items.begin(), items.end(),
+                                  [&](const Value& item) { return equal(item, bound.required(0)); });
   if (found == items.end()) raise("the value is not in the {}", self.type_name());
   return Value::integer(found - items.begin());
 }
@@ -90,8 +92,8 @@ Value loop_changed(Runtime& runtime, const Value& self, const Arguments& argumen
   const LoopPtr& loop = *self.get<LoopPtr>();
   auto& last = loop->last_changed;
   for (const Value& value : arguments.positional) runtime.budget.charge(value.weight());
-  if (last && std::equal(last->begin(), last->end(), arguments.positional.begin(),
-                         arguments.positional.end(), equal)) {
+  if (last && std::equal(last->begin(), last->end(), arguments.positional.begin(), arguments.positional.end(),
+                         equal)) {
     return Value::boolean(false);
   }
   if (!last) runtime.retain(loop);
@@ -100,20 +102,23 @@ Value loop_changed(Runtime& runtime, const Value& self, const Arguments& argumen
 }
 
 constexpr std::array kDictMethods = {
-    Method{"items", dict_items},           Method{"keys", dict_keys},
-    Method{"values", dict_values},         Method{"get", dict_get},
-    Method{"copy", copy},                  Method{"update", refuse_change},
-    Method{"pop", refuse_change},          Method{"popitem", refuse_change},
-    Method{"setdefault", refuse_change},   Method{"clear", refuse_change},
+    Method{"items", dict_items},
+    Method{"keys", dict_keys},
+    Method{"values", dict_values},
+    Method{"get", dict_get},
+    Method{"copy", copy},
+    Method{"update", refuse_change},
+    Method{"pop", refuse_change},
+    Method{"popitem", refuse_change},
+    Method{"setdefault", refuse_change},
+    Method{"clear", refuse_change},
 };
 
 constexpr std::array kListMethods = {
-    Method{"count", sequence_count},  Method{"index", sequence_index},
-    Method{"copy", copy},             Method{"append", refuse_change},
-    Method{"extend", refuse_change},  Method{"insert", refuse_change},
-    Method{"pop", refuse_change},     Method{"remove", refuse_change},
-    Method{"reverse", refuse_change}, Method{"sort", refuse_change},
-    Method{"clear", refuse_change},
+    Method{"count", sequence_count}, Method{"index", sequence_index}, Method{"copy", copy},
+    Method{"append", refuse_change}, Method{"extend", refuse_change}, Method{"insert", refuse_change},
+    Method{"pop", refuse_change},    Method{"remove", refuse_change}, Method{"reverse", refuse_change},
+    Method{"sort", refuse_change},   Method{"clear", refuse_change},
 };
 
 constexpr std::array kTupleMethods = {
@@ -128,8 +133,8 @@ constexpr std::array kLoopMethods = {
 
 template <size_t N>
 const Method* find_in(const std::array<Method, N>& table, std::string_view name) {
-  const auto found = std::find_if(table.begin(), table.end(),
-                                  [name](const Method& method) { return method.name == name; });
+  const auto found =
+      std::find_if(table.begin(), table.end(), [name](const Method& method) { return method.name == name; });
   return found == table.end() ? nullptr : &*found;
 }
 

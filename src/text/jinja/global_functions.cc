@@ -30,7 +30,8 @@ Value range(Runtime& runtime, const Value&, const Arguments& arguments) {
   const int64_t stop = one ? bound.integer(0) : bound.integer(1);
   const int64_t step = bound.integer_or(2, 1);
   if (step == 0) raise("the step of range cannot be zero");
-  const Number distance{true, 0, (static_cast<double>(stop) - static_cast<double>(start)) / static_cast<double>(step)};
+  const Number distance{true, 0,
+                        (static_cast<double>(stop) - static_cast<double>(start)) / static_cast<double>(step)};
   const int64_t limit = runtime.budget.limits().max_range_items;
   if (distance.real > static_cast<double>(limit)) {
     raise("range would have more than {} elements", limit);
@@ -57,7 +58,8 @@ Dict collect(Runtime& runtime, const Arguments& arguments, const char* function)
       runtime.budget.charge(static_cast<int64_t>((*other)->entries.size()));
       for (const auto& [key, value] : (*other)->entries) dict.set(key, value);
     } else {
-      for (const Value& pair : iterate(runtime, source)->items) {
+      const SequencePtr pairs = iterate(runtime, source);
+      for (const Value& pair : pairs->items) {
         const SequencePtr items = iterate(runtime, pair);
         if (items->items.size() != 2) raise("{} needs pairs of a key and a value", function);
         dict.set(items->items[0], items->items[1]);
@@ -117,12 +119,12 @@ Value make_global(std::string_view name, Function function) {
 const std::vector<std::pair<std::string_view, Value>>& global_functions() {
   static const std::vector<std::pair<std::string_view, Value>> kGlobals = [] {
     std::vector<std::pair<std::string_view, Value>> globals;
-    for (const auto& [name, function] : std::initializer_list<NamedFunction>{
-             {"range", range},
-             {"dict", dict},
-             {"namespace", make_namespace},
-             {"raise_exception", raise_exception},
-             {"strftime_now", strftime_now}}) {
+    for (const auto& [name, function] :
+         std::initializer_list<NamedFunction>{{"range", range},
+                                              {"dict", dict},
+                                              {"namespace", make_namespace},
+                                              {"raise_exception", raise_exception},
+                                              {"strftime_now", strftime_now}}) {
       globals.emplace_back(name, make_global(name, function));
     }
     return globals;

@@ -45,7 +45,7 @@ class Interpreter {
   Flow run(const Scoped& node);
   Flow run(const LoopControl& node);
   void assign(const Target& target, const Value& value);
-  SequencePtr filtered(const For& node, SequencePtr items);
+  SequencePtr filtered(const For& node, const SequencePtr& items);
   // The output of `body`, instead of writing it.
   std::string capture(const Body& body);
   Value apply_to(const Expr& filter, std::string captured);
@@ -88,12 +88,21 @@ class Interpreter {
 class Interpreter::ScopeGuard {
  public:
   ScopeGuard(Interpreter& interpreter, Scope* parent)
-      : interpreter_(interpreter), outer_(interpreter.scope_), scope_(std::make_unique<Scope>(parent)) {
+      : interpreter_(interpreter),
+        outer_(interpreter.scope_),
+        parent_(parent),
+        scope_(std::make_unique<Scope>(parent)) {
     interpreter_.scope_ = scope_.get();
   }
   ~ScopeGuard() {
     interpreter_.scope_ = outer_;
     if (scope_->captured()) interpreter_.retained_.push_back(std::move(scope_));
+  }
+  // A new, empty scope in place of this one, for the next turn of a loop.
+  void renew() {
+    if (!scope_->captured()) return scope_->clear();
+    interpreter_.retained_.push_back(std::exchange(scope_, std::make_unique<Scope>(parent_)));
+    interpreter_.scope_ = scope_.get();
   }
   ScopeGuard(const ScopeGuard&) = delete;
   ScopeGuard& operator=(const ScopeGuard&) = delete;
@@ -101,6 +110,7 @@ class Interpreter::ScopeGuard {
  private:
   Interpreter& interpreter_;
   Scope* const outer_;
+  Scope* const parent_;
   std::unique_ptr<Scope> scope_;
 };
 

@@ -16,7 +16,9 @@ Value Interpreter::evaluate_or_none(const ExprPtr& expr) {
   return expr ? evaluate(*expr) : Value::none();
 }
 
-Value Interpreter::visit(const Literal& node) { return node.value; }
+Value Interpreter::visit(const Literal& node) {
+  return node.value;
+}
 
 Value Interpreter::visit(const Name& node) {
   if (const Value* value = scope_->find(node.symbol)) return *value;
@@ -43,12 +45,9 @@ Value Interpreter::visit(const DictLiteral& node) {
 Value Interpreter::visit(const Unary& node) {
   const Value operand = evaluate(*node.operand);
   switch (node.op) {
-    case UnaryOperator::kNot:
-      return Value::boolean(!operand.truthy());
-    case UnaryOperator::kNegative:
-      return negate(operand);
-    default:
-      return positive(operand);
+    case UnaryOperator::kNot: return Value::boolean(!operand.truthy());
+    case UnaryOperator::kNegative: return negate(operand);
+    default: return positive(operand);
   }
 }
 
@@ -62,9 +61,7 @@ Value Interpreter::visit(const Concat& node) {
   std::string out;
   for (const ExprPtr& part : node.parts) {
     append_text(runtime_, out, evaluate(*part));
-    if (static_cast<int64_t>(out.size()) > runtime_.budget.limits().max_string_bytes) {
-      runtime_.budget.charge_text(static_cast<int64_t>(out.size()));
-    }
+    runtime_.budget.check_text(static_cast<int64_t>(out.size()));
   }
   return Value::text(std::move(out));
 }
@@ -106,7 +103,9 @@ Value Interpreter::visit(const Slice& node) {
   return get_slice(runtime_, object, start, stop, evaluate_or_none(node.step));
 }
 
-Value Interpreter::visit(const Call& node) { return call(node, nullptr); }
+Value Interpreter::visit(const Call& node) {
+  return call(node, nullptr);
+}
 
 Value Interpreter::call(const Call& node, const Value* caller) {
   const Value callee = evaluate(*node.callee);

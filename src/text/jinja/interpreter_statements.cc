@@ -10,8 +10,7 @@ namespace {
 
 class MacroCallable final : public Callable {
  public:
-  MacroCallable(Interpreter& interpreter, std::shared_ptr<const MacroDefinition> definition,
-                Scope* closure)
+  MacroCallable(Interpreter& interpreter, std::shared_ptr<const MacroDefinition> definition, Scope* closure)
       : interpreter_(interpreter), definition_(std::move(definition)), closure_(closure) {}
 
   Value call(Runtime&, const Arguments& arguments) const override {
@@ -52,10 +51,7 @@ Interpreter::Flow Interpreter::execute(const Body& body) {
 }
 
 void Interpreter::check_output() {
-  const int64_t limit = runtime_.budget.limits().max_string_bytes;
-  if (static_cast<int64_t>(output_.size()) > limit) {
-    raise_at(line_, ErrorCode::kResourceExhausted, "the output exceeds {} bytes", limit);
-  }
+  runtime_.budget.check_text(static_cast<int64_t>(output_.size()));
 }
 
 Interpreter::Flow Interpreter::run(const Data& node) {
@@ -79,12 +75,12 @@ Interpreter::Flow Interpreter::run(const If& node) {
   return execute(node.otherwise);
 }
 
-// The filter of a loop sees the loop's variables, but not the loop object.
-SequencePtr Interpreter::filtered(const For& node, SequencePtr items) {
-  if (!node.filter) return items;
+// All elements that the loop's filter lets pass, for loops that ask for their length or neighbours.
+SequencePtr Interpreter::filtered(const For& node, const SequencePtr& items) {
   std::vector<Value> kept;
+  ScopeGuard scope(*this, scope_);
   for (const Value& item : items->items) {
-    const ScopeGuard scope(*this, scope_);
+    scope.renew();
     assign(node.target, item);
     if (evaluate(*node.filter).truthy()) kept.push_back(item);
   }
@@ -92,25 +88,32 @@ SequencePtr Interpreter::filtered(const For& node, SequencePtr items) {
 }
 
 Interpreter::Flow Interpreter::run(const For& node) {
-  const SequencePtr items = filtered(node, iterate(runtime_, evaluate(*node.iterable)));
-  if (items->items.empty()) return execute(node.otherwise);
+  SequencePtr items = iterate(runtime_, evaluate(*node.iterable));
+  if (node.filter && node.uses_loop) items = filtered(node, items);
   LoopPtr loop;
   if (node.uses_loop) {
     loop = std::make_shared<LoopState>();
     loop->items = items;
   }
-  Flow flow = Flow::kNext;
-  for (size_t i = 0; i < items->items.size() && flow != Flow::kBreak; ++i) {
-    runtime_.budget.charge(1);
-    const ScopeGuard scope(*this, scope_);
-    if (loop) {
-      loop->index0 = static_cast<int64_t>(i);
-      scope_->set(tree_.loop, Value(Value::Variant(loop)));
+  // Jinja takes the else branch when no turn reached its end, be it that there was none.
+  bool completed_a_turn = false;
+  {
+    ScopeGuard scope(*this, scope_);
+    Flow flow = Flow::kNext;
+    for (size_t i = 0; i < items->items.size() && flow != Flow::kBreak; ++i) {
+      runtime_.budget.charge(1);
+      scope.renew();
+      if (loop) {
+        loop->index0 = static_cast<int64_t>(i);
+        scope_->set(tree_.loop, Value(Value::Variant(loop)));
+      }
+      assign(node.target, items->items[i]);
+      if (node.filter && !loop && !evaluate(*node.filter).truthy()) continue;
+      flow = execute(node.body);
+      completed_a_turn |= flow == Flow::kNext;
     }
-    assign(node.target, items->items[i]);
-    flow = execute(node.body);
   }
-  return Flow::kNext;
+  return completed_a_turn ? Flow::kNext : execute(node.otherwise);
 }
 
 void Interpreter::assign(const Target& target, const Value& value) {
@@ -155,8 +158,8 @@ Value Interpreter::apply_to(const Expr& filter, std::string captured) {
 
 Interpreter::Flow Interpreter::run(const SetBlock& node) {
   std::string captured = capture(node.body);
-  assign(node.target, node.filter ? apply_to(*node.filter, std::move(captured))
-                                  : Value::text(std::move(captured)));
+  assign(node.target,
+         node.filter ? apply_to(*node.filter, std::move(captured)) : Value::text(std::move(captured)));
   return Flow::kNext;
 }
 
@@ -168,8 +171,7 @@ Interpreter::Flow Interpreter::run(const FilterBlock& node) {
 
 Value Interpreter::make_macro(const std::shared_ptr<const MacroDefinition>& definition) {
   scope_->capture();
-  return Value(Value::Variant(
-      CallablePtr(std::make_shared<MacroCallable>(*this, definition, scope_))));
+  return Value(Value::Variant(CallablePtr(std::make_shared<MacroCallable>(*this, definition, scope_))));
 }
 
 Interpreter::Flow Interpreter::run(const Macro& node) {
@@ -208,8 +210,9 @@ void Interpreter::bind_parameters(const MacroDefinition& macro, const Arguments&
       scope_->set(symbol, arguments.positional[i]);
       continue;
     }
-    const auto found = std::find_if(arguments.named.begin(), arguments.named.end(),
-                                    [&](const auto& named) { return named.first == macro.parameter_names[i]; });
+    const auto found = std::find_if(arguments.named.begin(), arguments.named.end(), [&](const auto& named) {
+      return named.first == macro.parameter_names[i];
+    });
     if (found != arguments.named.end()) {
       used[static_cast<size_t>(found - arguments.named.begin())] = true;
       scope_->set(symbol, found->second);
@@ -239,8 +242,7 @@ void Interpreter::bind_parameters(const MacroDefinition& macro, const Arguments&
   if (macro.uses_kwargs) scope_->set(tree_.kwargs, Value::dict(std::move(rest)));
 }
 
-Value Interpreter::call_macro(const MacroDefinition& macro, Scope* closure,
-                              const Arguments& arguments) {
+Value Interpreter::call_macro(const MacroDefinition& macro, Scope* closure, const Arguments& arguments) {
   const Budget::DepthGuard guard(runtime_.budget);
   const int called_at = line_;
   const ScopeGuard scope(*this, closure);

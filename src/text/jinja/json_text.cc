@@ -13,19 +13,15 @@ namespace {
 Value convert(const nlohmann::ordered_json& json, uint32_t depth) {
   if (depth > kMaxValueDepth) raise("the JSON nests more than {} levels", kMaxValueDepth);
   switch (json.type()) {
-    case nlohmann::ordered_json::value_t::boolean:
-      return Value::boolean(json.get<bool>());
-    case nlohmann::ordered_json::value_t::number_integer:
-      return Value::integer(json.get<int64_t>());
+    case nlohmann::ordered_json::value_t::boolean: return Value::boolean(json.get<bool>());
+    case nlohmann::ordered_json::value_t::number_integer: return Value::integer(json.get<int64_t>());
     case nlohmann::ordered_json::value_t::number_unsigned: {
       const auto number = json.get<uint64_t>();
       if (number > static_cast<uint64_t>(INT64_MAX)) return Value::floating(static_cast<double>(number));
       return Value::integer(static_cast<int64_t>(number));
     }
-    case nlohmann::ordered_json::value_t::number_float:
-      return Value::floating(json.get<double>());
-    case nlohmann::ordered_json::value_t::string:
-      return Value::text(json.get_ref<const std::string&>());
+    case nlohmann::ordered_json::value_t::number_float: return Value::floating(json.get<double>());
+    case nlohmann::ordered_json::value_t::string: return Value::text(json.get_ref<const std::string&>());
     case nlohmann::ordered_json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -38,8 +34,7 @@ Value convert(const nlohmann::ordered_json& json, uint32_t depth) {
       for (const auto& [key, value] : json.items()) dict.set(Value::text(key), convert(value, depth + 1));
       return Value::dict(std::move(dict));
     }
-    default:
-      return Value::none();
+    default: return Value::none();
   }
 }
 
@@ -151,7 +146,9 @@ class JsonWriter {
 
 }  // namespace
 
-Value from_json(const nlohmann::ordered_json& json) { return convert(json, 1); }
+Value from_json(const nlohmann::ordered_json& json) {
+  return convert(json, 1);
+}
 
 std::string to_json(Runtime& runtime, const Value& value, const JsonStyle& style) {
   runtime.budget.charge(value.weight());

@@ -11,11 +11,15 @@
 namespace crible::jinja {
 namespace {
 
-bool is_digit_byte(char c) { return c >= '0' && c <= '9'; }
+bool is_digit_byte(char c) {
+  return c >= '0' && c <= '9';
+}
 bool is_name_start(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<int8_t>(c) < 0;
 }
-bool is_name_byte(char c) { return is_name_start(c) || is_digit_byte(c); }
+bool is_name_byte(char c) {
+  return is_name_start(c) || is_digit_byte(c);
+}
 
 // Every kind of line end becomes '\n', and one at the very end goes.
 std::string normalize_newlines(std::string_view source) {
@@ -50,9 +54,7 @@ class Lexer {
     return source_.size() - strip(rest, Side::kLeft).size();
   }
 
-  void add(TokenKind kind, std::string text) {
-    tokens_.push_back(Token{kind, std::move(text), line_, 0, 0});
-  }
+  void add(TokenKind kind, std::string text) { tokens_.push_back(Token{kind, std::move(text), line_, 0, 0}); }
 
   // Moves on, counting lines and noting whether the next byte starts one.
   void advance_to(size_t end) {

@@ -12,9 +12,7 @@ class BoundMethod final : public Callable {
   Value call(Runtime& runtime, const Arguments& arguments) const override {
     return method_->function(runtime, self_, arguments);
   }
-  std::string name() const override {
-    return fmt::format("{}.{}", self_.type_name(), method_->name);
-  }
+  std::string name() const override { return fmt::format("{}.{}", self_.type_name(), method_->name); }
   uint32_t depth() const override { return self_.depth() + 1; }
 
  private:
@@ -25,8 +23,7 @@ class BoundMethod final : public Callable {
 }  // namespace
 
 Value find_method(const Value& self, std::string_view name) {
-  const Method* method =
-      self.is_text() ? find_text_method(name) : find_container_method(self, name);
+  const Method* method = self.is_text() ? find_text_method(name) : find_container_method(self, name);
   if (method == nullptr) return Value();
   return Value(Value::Variant(CallablePtr(std::make_shared<BoundMethod>(self, method))));
 }

@@ -147,23 +147,16 @@ bool compare(Runtime& runtime, Comparison comparison, const Value& a, const Valu
   if (comparison == Comparison::kNotIn) return !contains(runtime, b, a);
   runtime.budget.charge(std::min(a.weight(), b.weight()));
   switch (comparison) {
-    case Comparison::kEqual:
-      return equal(a, b);
-    case Comparison::kNotEqual:
-      return !equal(a, b);
-    default:
-      break;
+    case Comparison::kEqual: return equal(a, b);
+    case Comparison::kNotEqual: return !equal(a, b);
+    default: break;
   }
   if (a.is_undefined() || b.is_undefined()) raise_operands("<", a, b);
   switch (comparison) {
-    case Comparison::kLess:
-      return less(a, b);
-    case Comparison::kGreater:
-      return less(b, a);
-    case Comparison::kLessEqual:
-      return less(a, b) || equal(a, b);
-    default:
-      return less(b, a) || equal(a, b);
+    case Comparison::kLess: return less(a, b);
+    case Comparison::kGreater: return less(b, a);
+    case Comparison::kLessEqual: return less(a, b) || equal(a, b);
+    default: return less(b, a) || equal(a, b);
   }
 }
 

@@ -9,7 +9,16 @@
 namespace crible::jinja {
 
 enum class BinaryOperator : uint8_t { kAdd, kSubtract, kMultiply, kDivide, kFloorDivide, kModulo, kPower };
-enum class Comparison : uint8_t { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kIn, kNotIn };
+enum class Comparison : uint8_t {
+  kEqual,
+  kNotEqual,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kIn,
+  kNotIn
+};
 
 // Fails (TemplateError) when the types do not allow it, on overflow and on division by zero.
 Value apply(Runtime& runtime, BinaryOperator op, const Value& a, const Value& b);

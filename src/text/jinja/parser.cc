@@ -9,20 +9,14 @@ constexpr int kMaxNesting = 120;
 
 std::string describe(const Token& token) {
   switch (token.kind) {
-    case TokenKind::kEnd:
-      return "the end of the template";
-    case TokenKind::kBlockEnd:
-      return "'%}'";
-    case TokenKind::kVariableEnd:
-      return "'}}'";
-    case TokenKind::kString:
-      return "a string";
+    case TokenKind::kEnd: return "the end of the template";
+    case TokenKind::kBlockEnd: return "'%}'";
+    case TokenKind::kVariableEnd: return "'}}'";
+    case TokenKind::kString: return "a string";
     case TokenKind::kData:
     case TokenKind::kBlockBegin:
-    case TokenKind::kVariableBegin:
-      return "text";
-    default:
-      return "'" + token.text + "'";
+    case TokenKind::kVariableBegin: return "text";
+    default: return "'" + token.text + "'";
   }
 }
 
@@ -31,8 +25,8 @@ std::string describe(const Token& token) {
 Parser::Nesting::Nesting(Parser& parser) : parser_(parser) {
   if (++parser_.nesting_ > kMaxNesting) {
     --parser_.nesting_;
-    raise_at(parser_.current().line, ErrorCode::kResourceExhausted,
-             "the template nests more than {} levels", kMaxNesting);
+    raise_at(parser_.current().line, ErrorCode::kResourceExhausted, "the template nests more than {} levels",
+             kMaxNesting);
   }
 }
 

@@ -11,7 +11,9 @@ namespace {
 
 constexpr int kMaxTreeDepth = 200;
 
-int depth_of(const ExprPtr& expr) { return expr ? expr->depth : 0; }
+int depth_of(const ExprPtr& expr) {
+  return expr ? expr->depth : 0;
+}
 
 template <typename... Rest>
 int deepest(const ExprPtr& first, const Rest&... rest) {
@@ -35,8 +37,7 @@ int deepest(const CallArguments& arguments) {
 template <typename Node>
 ExprPtr make(int line, int depth_below, Node node) {
   if (depth_below >= kMaxTreeDepth) {
-    raise_at(line, ErrorCode::kResourceExhausted, "an expression nests more than {} levels",
-             kMaxTreeDepth);
+    raise_at(line, ErrorCode::kResourceExhausted, "an expression nests more than {} levels", kMaxTreeDepth);
   }
   return std::make_unique<const Expr>(Expr{line, depth_below + 1, std::move(node)});
 }
@@ -202,9 +203,9 @@ ExprPtr Parser::parse_unary(bool with_filters) {
     const Token op = take();
     ExprPtr operand = parse_unary(false);
     const int depth = deepest(operand);
-    value = make(op.line, depth,
-                 Unary{op.text == "-" ? UnaryOperator::kNegative : UnaryOperator::kPositive,
-                       std::move(operand)});
+    value =
+        make(op.line, depth,
+             Unary{op.text == "-" ? UnaryOperator::kNegative : UnaryOperator::kPositive, std::move(operand)});
   } else {
     value = parse_primary();
   }
@@ -215,19 +216,15 @@ ExprPtr Parser::parse_unary(bool with_filters) {
 ExprPtr Parser::parse_primary() {
   const int line = current().line;
   switch (current().kind) {
-    case TokenKind::kName:
-      return parse_name();
+    case TokenKind::kName: return parse_name();
     case TokenKind::kString: {
       std::string text = take().text;
       while (current().kind == TokenKind::kString) text += take().text;
       return make(line, 0, Literal{Value::text(std::move(text))});
     }
-    case TokenKind::kInteger:
-      return make(line, 0, Literal{Value::integer(take().integer)});
-    case TokenKind::kFloat:
-      return make(line, 0, Literal{Value::floating(take().real)});
-    default:
-      break;
+    case TokenKind::kInteger: return make(line, 0, Literal{Value::integer(take().integer)});
+    case TokenKind::kFloat: return make(line, 0, Literal{Value::floating(take().real)});
+    default: break;
   }
   if (skip_operator("(")) return parse_parenthesized();
   if (skip_operator("[")) return parse_list();
@@ -341,8 +338,7 @@ ExprPtr Parser::parse_slice(ExprPtr object, ExprPtr start, int line) {
   ExprPtr step = bound();
   expect_operator("]");
   const int depth = deepest(object, start, stop, step);
-  return make(line, depth,
-              Slice{std::move(object), std::move(start), std::move(stop), std::move(step)});
+  return make(line, depth, Slice{std::move(object), std::move(start), std::move(stop), std::move(step)});
 }
 
 CallArguments Parser::parse_arguments() {
@@ -418,15 +414,13 @@ ExprPtr Parser::parse_test(ExprPtr input) {
   return make(line, depth, Unary{UnaryOperator::kNot, std::move(test)});
 }
 
-ExprPtr Parser::make_apply(int line, bool is_test, std::string name, ExprPtr input,
-                           CallArguments arguments) {
+ExprPtr Parser::make_apply(int line, bool is_test, std::string name, ExprPtr input, CallArguments arguments) {
   const Function function = is_test ? find_test(name) : find_filter(name);
   if (function == nullptr) {
     unknown_.push_back({line, fmt::format("there is no {} named '{}'", is_test ? "test" : "filter", name)});
   }
   const int depth = std::max(deepest(input), deepest(arguments));
-  return make(line, depth,
-              Apply{is_test, std::move(name), function, std::move(input), std::move(arguments)});
+  return make(line, depth, Apply{is_test, std::move(name), function, std::move(input), std::move(arguments)});
 }
 
 }  // namespace crible::jinja

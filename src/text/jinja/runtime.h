@@ -20,8 +20,7 @@ struct Arguments {
 
 class Runtime {
  public:
-  Runtime(const Limits& limits, std::chrono::system_clock::time_point now)
-      : budget(limits), now(now) {}
+  Runtime(const Limits& limits, std::chrono::system_clock::time_point now) : budget(limits), now(now) {}
   // Namespaces and loops can hold each other in a cycle, which reference counts do not free.
   ~Runtime() {
     for (auto& space : namespaces_) space->attributes.clear();

@@ -7,6 +7,7 @@
 #include "text/jinja/code_points.h"
 #include "text/jinja/filters.h"
 #include "text/jinja/json_text.h"
+#include "text/jinja/methods.h"
 #include "text/jinja/number.h"
 #include "text/jinja/string_format.h"
 #include "text/jinja/text_functions.h"
@@ -18,14 +19,15 @@ namespace {
 template <std::string (*convert)(std::string_view)>
 Value convert_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("a case filter", arguments, {});
-  return Value::text(convert(to_text(runtime, input)));
+  const std::string text = to_text(runtime, input);
+  runtime.budget.charge_mapping(static_cast<int64_t>(text.size()));
+  return Value::text(convert(text));
 }
 
 Value trim(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("trim", arguments, {"chars"});
   const std::string text = to_text(runtime, input);
-  return Value::text(std::string(bound.absent(0) ? strip(text)
-                                                 : strip(text, bound.text(0), Side::kBoth)));
+  return Value::text(std::string(bound.absent(0) ? strip(text) : strip(text, bound.text(0), Side::kBoth)));
 }
 
 Value replace_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
@@ -93,9 +95,10 @@ Value default_filter(Runtime&, const Value& input, const Arguments& arguments) {
   return bound.value_or(0, Value::text(""));
 }
 
-Value safe(Runtime&, const Value& input, const Arguments& arguments) {
+// Nothing is ever escaped by itself, so there is nothing to mark: only the change to text is left.
+Value safe(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("safe", arguments, {});
-  return input;  // nothing is ever escaped by itself, so there is nothing to mark
+  return string(runtime, input, Arguments{});
 }
 
 Value int_filter(Runtime&, const Value& input, const Arguments& arguments) {
@@ -174,7 +177,8 @@ Value round_filter(Runtime&, const Value& input, const Arguments& arguments) {
   if (method != "ceil" && method != "floor") raise("round knows common, ceil and floor, not '{}'", method);
   const double scale = std::pow(10.0, static_cast<double>(digits));
   const double scaled = number.as_double() * scale;
-  return Value::floating((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  const double rounded = method == "ceil" ? std::ceil(scaled) : std::floor(scaled);
+  return Value::floating((rounded + 0.0) / scale);  // no negative zero: Python rounds to an int
 }
 
 // Options of transformers' tojson: the keywords of json.dumps, in its order.
@@ -191,7 +195,7 @@ Value tojson(Runtime& runtime, const Value& input, const Arguments& arguments) {
       if (width > 100) raise("tojson indents by at most 100 spaces, not {}", width);
       style.indent = std::string(static_cast<size_t>(width), ' ');
     }
-    style.item_separator = ",";
+    style.item_separator = std::string(",");
   }
   if (!bound.absent(2)) {
     const SequencePtr pair = iterate(runtime, bound.required(2));
@@ -206,6 +210,8 @@ Value tojson(Runtime& runtime, const Value& input, const Arguments& arguments) {
 
 Value attribute(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("attr", arguments, {"name"});
+  // Unlike a dot, attr does not look into a dict.
+  if (input.is<DictPtr>()) return find_method(input, bound.text(0));
   return get_attribute(runtime, input, std::make_shared<const std::string>(bound.text(0)));
 }
 

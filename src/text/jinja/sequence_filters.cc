@@ -71,8 +71,8 @@ Value join(Runtime& runtime, const Value& input, const Arguments& arguments) {
     if (i > 0) out += separator;
     append_text(runtime, out, items[i]);
     runtime.budget.charge_text(static_cast<int64_t>(separator.size()));
+    runtime.budget.check_text(static_cast<int64_t>(out.size()));
   }
-  runtime.budget.charge_text(static_cast<int64_t>(out.size()));
   return Value::text(std::move(out));
 }
 
@@ -146,7 +146,8 @@ Value select(Runtime& runtime, const Value& input, const Arguments& arguments) {
     rest = rest_of(arguments, kSkip + 1);
   }
   std::vector<Value> out;
-  for (const Value& item : iterate(runtime, input)->items) {
+  const SequencePtr items = iterate(runtime, input);
+  for (const Value& item : items->items) {
     runtime.budget.charge(1);
     const Value tested = by_attribute ? get_path(runtime, item, arguments.positional[0]) : item;
     const bool holds = test != nullptr ? test(runtime, tested, rest).truthy() : tested.truthy();
@@ -158,7 +159,7 @@ Value select(Runtime& runtime, const Value& input, const Arguments& arguments) {
 // What sorting and comparing look at: text in lower case unless `case_sensitive`.
 Value sort_key(Runtime& runtime, const Value& value, bool case_sensitive) {
   if (case_sensitive || !value.is_text()) return value;
-  runtime.budget.charge_text(static_cast<int64_t>(value.as_text()->size()));
+  runtime.budget.charge_mapping(static_cast<int64_t>(value.as_text()->size()));
   return Value::text(to_lower(*value.as_text()));
 }
 
@@ -194,9 +195,8 @@ Value sort(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const bool case_sensitive = bound.boolean_or(1, false);
   std::vector<Value> keys;
   for (const Value& item : items->items) {
-    keys.push_back(bound.absent(2)
-                       ? sort_key(runtime, item, case_sensitive)
-                       : attribute_key(runtime, item, bound.required(2), case_sensitive));
+    keys.push_back(bound.absent(2) ? sort_key(runtime, item, case_sensitive)
+                                   : attribute_key(runtime, item, bound.required(2), case_sensitive));
   }
   std::vector<Value> out;
   for (const size_t at : sorted_positions(runtime, keys, bound.boolean_or(0, false))) {
@@ -269,7 +269,8 @@ Value batch(Runtime& runtime, const Value& input, const Arguments& arguments) {
   if (size < 1) raise("batch needs a positive number of items, not {}", size);
   std::vector<Value> batches;
   std::vector<Value> current;
-  for (const Value& item : iterate(runtime, input)->items) {
+  const SequencePtr items = iterate(runtime, input);
+  for (const Value& item : items->items) {
     runtime.budget.charge(1);
     if (static_cast<int64_t>(current.size()) == size) {
       batches.push_back(Value::list(std::exchange(current, {})));

@@ -89,7 +89,7 @@ std::string pad(std::string body, const Spec& spec, char default_align) {
 }
 
 std::string group_thousands(std::string digits) {
-  const size_t whole = std::min(digits.find('.'), digits.size());
+  const size_t whole = std::min(digits.find_first_of(".e"), digits.size());
   for (size_t at = whole; at > 3;) {
     at -= 3;
     digits.insert(at, ",");
@@ -108,20 +108,11 @@ std::string format_integer(int64_t value, const Spec& spec) {
   const auto prefix = [&spec](const char* text) { return spec.alternate ? text : ""; };
   std::string digits;
   switch (spec.type) {
-    case 'x':
-      digits = fmt::format("{}{:x}", prefix("0x"), magnitude);
-      break;
-    case 'X':
-      digits = fmt::format("{}{:X}", prefix("0X"), magnitude);
-      break;
-    case 'o':
-      digits = fmt::format("{}{:o}", prefix("0o"), magnitude);
-      break;
-    case 'b':
-      digits = fmt::format("{}{:b}", prefix("0b"), magnitude);
-      break;
-    default:
-      digits = fmt::format("{}", magnitude);
+    case 'x': digits = fmt::format("{}{:x}", prefix("0x"), magnitude); break;
+    case 'X': digits = fmt::format("{}{:X}", prefix("0X"), magnitude); break;
+    case 'o': digits = fmt::format("{}{:o}", prefix("0o"), magnitude); break;
+    case 'b': digits = fmt::format("{}{:b}", prefix("0b"), magnitude); break;
+    default: digits = fmt::format("{}", magnitude);
   }
   return with_sign(value < 0, std::move(digits), spec);
 }
@@ -155,16 +146,16 @@ Number number_for(const Value& value, char type) {
   return *number;
 }
 
-bool is_float_type(char type) { return std::string_view("fFeEgG%").find(type) != std::string_view::npos; }
+bool is_float_type(char type) {
+  return std::string_view("fFeEgG%").find(type) != std::string_view::npos;
+}
 
 // One "%..." conversion after its spec was read.
 std::string percent_convert(Runtime& runtime, Spec spec, const Value& value) {
   const char right = spec.align != '\0' ? spec.align : '>';
   switch (spec.type) {
-    case 's':
-      return pad(cut(to_text(runtime, value), spec), spec, '>');
-    case 'r':
-      return pad(cut(to_repr(runtime, value), spec), spec, '>');
+    case 's': return pad(cut(to_text(runtime, value), spec), spec, '>');
+    case 'r': return pad(cut(to_repr(runtime, value), spec), spec, '>');
     case 'c': {
       if (value.is_text() && count_code_points(*value.as_text()) == 1) {
         return pad(*value.as_text(), spec, '>');
@@ -175,8 +166,7 @@ std::string percent_convert(Runtime& runtime, Spec spec, const Value& value) {
       append_code_point(out, static_cast<char32_t>(number.integer));
       return pad(std::move(out), spec, '>');
     }
-    default:
-      break;
+    default: break;
   }
   const Number number = number_for(value, spec.type);
   if (is_float_type(spec.type)) return pad(format_float(number.as_double(), spec), spec, right);
@@ -245,8 +235,8 @@ std::string brace_convert(Runtime& runtime, const Value& value, std::string_view
   if (spec_text.empty()) return to_text(runtime, value);
   Spec spec = parse_brace_spec(spec_text);
   const auto number = as_number(value);
-  if (!number || (value.is<bool>() && spec.type == '\0')) {
-    if (!value.is_text() && !value.is<bool>()) raise("a {} takes no format specification", value.type_name());
+  if (!number) {
+    if (!value.is_text()) raise("a {} takes no format specification", value.type_name());
     if (spec.type != '\0' && spec.type != 's') raise("format '{}' needs a number", spec.type);
     return pad(cut(to_text(runtime, value), spec), spec, '<');
   }

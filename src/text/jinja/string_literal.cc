@@ -11,11 +11,9 @@ namespace {
 char32_t read_hex(std::string_view body, size_t at, size_t count, int line) {
   uint32_t value = 0;
   const std::string_view digits = body.substr(std::min(at, body.size())).substr(0, count);
-  const auto [stopped, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  const auto [stopped, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
   if (error != std::errc() || stopped != digits.data() + count || digits.size() != count) {
-    raise_at(line, ErrorCode::kInvalidArgument, "a \\x, \\u or \\U escape lacks its {} hex digits",
-             count);
+    raise_at(line, ErrorCode::kInvalidArgument, "a \\x, \\u or \\U escape lacks its {} hex digits", count);
   }
   if (value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) {
     raise_at(line, ErrorCode::kInvalidArgument, "the escape U+{:04X} is not a character", value);

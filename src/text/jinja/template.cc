@@ -13,16 +13,15 @@ constexpr size_t kMaxSourceBytes = 1 << 20;
 
 tl::unexpected<Error> located(TemplateError error, int line) {
   if (error.line != 0) line = error.line;
-  return tl::unexpected<Error>(
-      with_context(std::move(error.error), fmt::format("template line {}", line)));
+  return tl::unexpected<Error>(with_context(std::move(error.error), fmt::format("template line {}", line)));
 }
 
 }  // namespace
 
 Result<Template> Template::parse(std::string_view source) {
   if (source.size() > kMaxSourceBytes) {
-    return fail(ErrorCode::kResourceExhausted, "the template has {} bytes; the limit is {}",
-                source.size(), kMaxSourceBytes);
+    return fail(ErrorCode::kResourceExhausted, "the template has {} bytes; the limit is {}", source.size(),
+                kMaxSourceBytes);
   }
   try {
     return Template(std::make_shared<const Tree>(Parser(tokenize(source)).parse()));

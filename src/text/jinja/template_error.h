@@ -19,13 +19,11 @@ struct TemplateError {
 
 template <typename... Args>
 [[noreturn]] void raise(fmt::format_string<Args...> format, Args&&... args) {
-  throw TemplateError{
-      {ErrorCode::kInvalidArgument, fmt::format(format, std::forward<Args>(args)...)}, 0};
+  throw TemplateError{{ErrorCode::kInvalidArgument, fmt::format(format, std::forward<Args>(args)...)}, 0};
 }
 
 template <typename... Args>
-[[noreturn]] void raise_at(int line, ErrorCode code, fmt::format_string<Args...> format,
-                           Args&&... args) {
+[[noreturn]] void raise_at(int line, ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw TemplateError{{code, fmt::format(format, std::forward<Args>(args)...)}, line};
 }
 

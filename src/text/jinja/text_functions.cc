@@ -7,7 +7,9 @@
 namespace crible::jinja {
 namespace {
 
-Value text_value(std::string_view text) { return Value::text(std::string(text)); }
+Value text_value(std::string_view text) {
+  return Value::text(std::string(text));
+}
 
 bool any(std::string_view text, bool (*holds)(char32_t)) {
   for (size_t at = 0; at < text.size(); at += code_point_bytes(text, at)) {
@@ -54,11 +56,9 @@ std::vector<Value> split_at(Runtime& runtime, std::string_view text, std::string
   return parts;
 }
 
-std::vector<Value> split_at_space(Runtime& runtime, std::string_view text, int64_t limit,
-                                  bool from_right) {
+std::vector<Value> split_at_space(Runtime& runtime, std::string_view text, int64_t limit, bool from_right) {
   std::vector<std::string_view> words;
-  for (std::string_view rest = strip(text, Side::kLeft); !rest.empty();
-       rest = strip(rest, Side::kLeft)) {
+  for (std::string_view rest = strip(text, Side::kLeft); !rest.empty(); rest = strip(rest, Side::kLeft)) {
     size_t bytes = 0;
     while (bytes < rest.size() && !is_space(code_point_at(rest, bytes))) {
       bytes += code_point_bytes(rest, bytes);
@@ -89,6 +89,7 @@ std::string replace(Runtime& runtime, std::string_view text, std::string_view ol
     out.append(text, at, found - at);
     out += replacement;
     runtime.budget.charge_text(static_cast<int64_t>(replacement.size()));
+    runtime.budget.check_text(static_cast<int64_t>(out.size()));
     at = found + old.size();
     if (!old.empty()) continue;
     if (at >= text.size()) return out;
@@ -122,32 +123,25 @@ std::string swap_case(std::string_view text) {
   return out;
 }
 
-bool is_upper_text(std::string_view text) { return any(text, is_upper) && !any(text, is_lower); }
+bool is_upper_text(std::string_view text) {
+  return any(text, is_upper) && !any(text, is_lower);
+}
 
-bool is_lower_text(std::string_view text) { return any(text, is_lower) && !any(text, is_upper); }
+bool is_lower_text(std::string_view text) {
+  return any(text, is_lower) && !any(text, is_upper);
+}
 
 std::string escape_html(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (const char c : text) {
     switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out.push_back(c);
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&#34;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out.push_back(c);
     }
   }
   return out;

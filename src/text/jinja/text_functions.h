@@ -14,8 +14,7 @@ namespace crible::jinja {
 std::vector<Value> split_at(Runtime& runtime, std::string_view text, std::string_view separator,
                             int64_t limit, bool from_right);
 // At runs of white space; none of the parts is empty.
-std::vector<Value> split_at_space(Runtime& runtime, std::string_view text, int64_t limit,
-                                  bool from_right);
+std::vector<Value> split_at_space(Runtime& runtime, std::string_view text, int64_t limit, bool from_right);
 
 // At most `limit` occurrences, all when negative. An empty `old` occurs around every code point.
 std::string replace(Runtime& runtime, std::string_view text, std::string_view old,

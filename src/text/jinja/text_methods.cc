@@ -12,7 +12,9 @@
 namespace crible::jinja {
 namespace {
 
-const std::string& text_of(const Value& self) { return *self.as_text(); }
+const std::string& text_of(const Value& self) {
+  return *self.as_text();
+}
 
 // Every method reads its text at least once.
 const std::string& charge(Runtime& runtime, const Value& self) {
@@ -24,8 +26,7 @@ template <Side side>
 Value strip_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("strip", arguments, {"chars"});
   const std::string& text = charge(runtime, self);
-  const std::string_view kept =
-      bound.absent(0) ? strip(text, side) : strip(text, bound.text(0), side);
+  const std::string_view kept = bound.absent(0) ? strip(text, side) : strip(text, bound.text(0), side);
   if (kept.size() == text.size()) return self;
   return Value::text(std::string(kept));
 }
@@ -44,7 +45,7 @@ Value split_method(Runtime& runtime, const Value& self, const Arguments& argumen
 Value split_lines_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("splitlines", arguments, {"keepends"});
   std::vector<Value> lines;
-  for (const std::string_view line : split_lines(charge(runtime, self), bound.boolean_or(0, false))) {
+  for (const std::string_view line : split_lines(charge(runtime, self), bound.integer_or(0, 0) != 0)) {
     runtime.budget.charge(1);
     lines.push_back(Value::text(std::string(line)));
   }
@@ -53,8 +54,7 @@ Value split_lines_method(Runtime& runtime, const Value& self, const Arguments& a
 
 template <bool at_end>
 Value affix_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  const BoundArguments bound(at_end ? "endswith" : "startswith", arguments,
-                             {"prefix", "start", "end"});
+  const BoundArguments bound(at_end ? "endswith" : "startswith", arguments, {"prefix", "start", "end"});
   Value part = self;
   if (bound.has(1)) {
     part = get_slice(runtime, self, bound.required(1), bound.value_or(2, Value::none()), Value::none());
@@ -117,8 +117,8 @@ Value count_method(Runtime& runtime, const Value& self, const Arguments& argumen
 
 Value replace_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("replace", arguments, {"old", "new", "count"});
-  return Value::text(replace(runtime, charge(runtime, self), bound.text(0), bound.text(1),
-                             bound.integer_or(2, -1)));
+  return Value::text(
+      replace(runtime, charge(runtime, self), bound.text(0), bound.text(1), bound.integer_or(2, -1)));
 }
 
 Value join_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -131,15 +131,16 @@ Value join_method(Runtime& runtime, const Value& self, const Arguments& argument
     if (i > 0) out += text_of(self);
     out += *item;
     runtime.budget.charge_text(static_cast<int64_t>(item->size() + text_of(self).size()));
+    runtime.budget.check_text(static_cast<int64_t>(out.size()));
   }
-  runtime.budget.charge_text(static_cast<int64_t>(out.size()));
   return Value::text(std::move(out));
 }
 
 template <std::string (*convert)(std::string_view)>
 Value convert_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("a case conversion", arguments, {});
-  return Value::text(convert(charge(runtime, self)));
+  runtime.budget.charge_mapping(static_cast<int64_t>(text_of(self).size()));
+  return Value::text(convert(text_of(self)));
 }
 
 Value format_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -149,7 +150,8 @@ Value format_method(Runtime& runtime, const Value& self, const Arguments& argume
 template <bool (*holds)(char32_t)>
 Value all_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("a character test", arguments, {});
-  const std::string& text = charge(runtime, self);
+  const std::string& text = text_of(self);
+  runtime.budget.charge_mapping(static_cast<int64_t>(text.size()));
   for (size_t at = 0; at < text.size(); at += code_point_bytes(text, at)) {
     if (!holds(code_point_at(text, at))) return Value::boolean(false);
   }
@@ -159,10 +161,13 @@ Value all_method(Runtime& runtime, const Value& self, const Arguments& arguments
 template <bool (*holds)(std::string_view)>
 Value case_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("a case test", arguments, {});
-  return Value::boolean(holds(charge(runtime, self)));
+  runtime.budget.charge_mapping(static_cast<int64_t>(text_of(self).size()));
+  return Value::boolean(holds(text_of(self)));
 }
 
-bool is_letter_or_digit(char32_t c) { return is_letter(c) || is_digit(c); }
+bool is_letter_or_digit(char32_t c) {
+  return is_letter(c) || is_digit(c);
+}
 
 template <bool at_end>
 Value remove_affix_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -185,8 +190,8 @@ Value partition_method(Runtime& runtime, const Value& self, const Arguments& arg
     const Value empty = Value::text("");
     return from_right ? Value::tuple({empty, empty, self}) : Value::tuple({self, empty, empty});
   }
-  return Value::tuple({Value::text(text.substr(0, at)), bound.required(0),
-                       Value::text(text.substr(at + separator.size()))});
+  return Value::tuple(
+      {Value::text(text.substr(0, at)), bound.required(0), Value::text(text.substr(at + separator.size()))});
 }
 
 template <char align>

@@ -96,8 +96,8 @@ const char* Value::type_name() const {
       "undefined", "none", "bool",      "int",       "float", "str",
       "list",      "dict", "generator", "namespace", "loop",  "function"};
   if (const SequencePtr* sequence = get<SequencePtr>()) {
-    static constexpr std::array<const char*, 6> kSequenceNames = {
-        "list", "tuple", "range", "dict_keys", "dict_values", "dict_items"};
+    static constexpr std::array<const char*, 6> kSequenceNames = {"list",      "tuple",       "range",
+                                                                  "dict_keys", "dict_values", "dict_items"};
     return kSequenceNames[static_cast<size_t>((*sequence)->kind)];
   }
   return kNames[variant_.index()];
@@ -132,7 +132,9 @@ size_t ValueHash::operator()(const Value& value) const {
   return value.variant().index();
 }
 
-bool ValueEqual::operator()(const Value& a, const Value& b) const { return equal(a, b); }
+bool ValueEqual::operator()(const Value& a, const Value& b) const {
+  return equal(a, b);
+}
 
 template <typename Key>
 size_t Dict::locate(const Key& key) const {

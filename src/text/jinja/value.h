@@ -40,8 +40,8 @@ enum class SequenceKind : uint8_t { kList, kTuple, kRange, kDictKeys, kDictValue
 
 class Value {
  public:
-  using Variant = std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, SequencePtr,
-                               DictPtr, IteratorPtr, NamespacePtr, LoopPtr, CallablePtr>;
+  using Variant = std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, SequencePtr, DictPtr,
+                               IteratorPtr, NamespacePtr, LoopPtr, CallablePtr>;
 
   Value() = default;  // undefined
   explicit Value(Variant variant) : variant_(std::move(variant)) {}

@@ -55,8 +55,7 @@ class ReprWriter {
     } else if (const NamespacePtr* space = value.get<NamespacePtr>()) {
       out_ += "<Namespace ";
       runtime_.budget.charge(static_cast<int64_t>((*space)->attributes.size()));
-      write_entries((*space)->attributes,
-                    [this](const std::string& key) { append_string_repr(out_, key); });
+      write_entries((*space)->attributes, [this](const std::string& key) { append_string_repr(out_, key); });
       out_ += ">";
     } else {
       write_scalar(value);
@@ -98,16 +97,11 @@ class ReprWriter {
       out_ += after;
     };
     switch (sequence.kind) {
-      case SequenceKind::kList:
-        return wrap("[", "]");
-      case SequenceKind::kTuple:
-        return wrap("(", sequence.items.size() == 1 ? ",)" : ")");
-      case SequenceKind::kDictKeys:
-        return wrap("dict_keys([", "])");
-      case SequenceKind::kDictValues:
-        return wrap("dict_values([", "])");
-      case SequenceKind::kDictItems:
-        return wrap("dict_items([", "])");
+      case SequenceKind::kList: return wrap("[", "]");
+      case SequenceKind::kTuple: return wrap("(", sequence.items.size() == 1 ? ",)" : ")");
+      case SequenceKind::kDictKeys: return wrap("dict_keys([", "])");
+      case SequenceKind::kDictValues: return wrap("dict_values([", "])");
+      case SequenceKind::kDictItems: return wrap("dict_items([", "])");
       case SequenceKind::kRange: {
         const auto& [start, stop, step] = sequence.range;
         out_ += step == 1 ? fmt::format("range({}, {})", start, stop)
