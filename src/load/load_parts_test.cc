@@ -218,11 +218,11 @@ TEST(HttpCaller, RepliesDeadlinesAndStaleConnections) {
 }
 
 // A run in which everything went as asked, for one thing at a time to be spoiled.
-struct Run {
+struct GoodRun {
   std::vector<Exchange> exchanges;
   RunFacts facts;
 
-  explicit Run(int count = 10) {
+  explicit GoodRun(int count = 10) {
     const TimePoint start = now();
     for (int i = 0; i < count; ++i) {
       Exchange e;
@@ -254,30 +254,30 @@ void expect_only(const Judgement& judgement, FindingKind kind) {
 }
 
 TEST(Validity, AGoodRunHasNothingToSay) {
-  Run run;
+  GoodRun run;
   EXPECT_TRUE(run.judged().findings.empty());
   run.expectation = CacheExpectation::kMiss;
   EXPECT_TRUE(run.judged().findings.empty());
 }
 
 TEST(Validity, EachRuleAlone) {
-  { Run r; r.facts.wall = std::chrono::seconds(3); expect_only(r.judged(), FindingKind::kClocksDisagree); }
-  { Run r; r.facts.planned = 11; expect_only(r.judged(), FindingKind::kNotDelivered); }
-  { Run r; r.exchanges[3].status = ExchangeStatus::kCancelled; expect_only(r.judged(), FindingKind::kNotDelivered); }
-  { Run r; for (auto& e : r.exchanges) e.sent = e.scheduled + std::chrono::milliseconds(30); expect_only(r.judged(), FindingKind::kClientLag); }
-  { Run r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 400; expect_only(r.judged(), FindingKind::kRefused); }
-  { Run r; r.exchanges[0].usage->prompt_tokens = 21; expect_only(r.judged(), FindingKind::kPromptLength); }
-  { Run r; r.exchanges[0].usage->output_tokens = 3; expect_only(r.judged(), FindingKind::kOutputLength); }
-  { Run r; r.exchanges[0].usage.reset(); expect_only(r.judged(), FindingKind::kUsageMissing); }
-  { Run r; r.expectation = CacheExpectation::kMiss; r.exchanges[0].usage->cached_tokens = 16; expect_only(r.judged(), FindingKind::kMissWasCached); }
-  { Run r; r.expectation = CacheExpectation::kHit; expect_only(r.judged(), FindingKind::kHitNotConfirmed); }
-  { Run r; r.exchanges[0].status = ExchangeStatus::kTimedOut; expect_only(r.judged(), FindingKind::kServerErrors); }
-  { Run r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 429; expect_only(r.judged(), FindingKind::kServerErrors); }
-  { Run r; r.exchanges[0].tokens.pop_back(); expect_only(r.judged(), FindingKind::kFramesMerged); }
+  { GoodRun r; r.facts.wall = std::chrono::seconds(3); expect_only(r.judged(), FindingKind::kClocksDisagree); }
+  { GoodRun r; r.facts.planned = 11; expect_only(r.judged(), FindingKind::kNotDelivered); }
+  { GoodRun r; r.exchanges[3].status = ExchangeStatus::kCancelled; expect_only(r.judged(), FindingKind::kNotDelivered); }
+  { GoodRun r; for (auto& e : r.exchanges) e.sent = e.scheduled + std::chrono::milliseconds(30); expect_only(r.judged(), FindingKind::kClientLag); }
+  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 400; expect_only(r.judged(), FindingKind::kRefused); }
+  { GoodRun r; r.exchanges[0].usage->prompt_tokens = 21; expect_only(r.judged(), FindingKind::kPromptLength); }
+  { GoodRun r; r.exchanges[0].usage->output_tokens = 3; expect_only(r.judged(), FindingKind::kOutputLength); }
+  { GoodRun r; r.exchanges[0].usage.reset(); expect_only(r.judged(), FindingKind::kUsageMissing); }
+  { GoodRun r; r.expectation = CacheExpectation::kMiss; r.exchanges[0].usage->cached_tokens = 16; expect_only(r.judged(), FindingKind::kMissWasCached); }
+  { GoodRun r; r.expectation = CacheExpectation::kHit; expect_only(r.judged(), FindingKind::kHitNotConfirmed); }
+  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kTimedOut; expect_only(r.judged(), FindingKind::kServerErrors); }
+  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 429; expect_only(r.judged(), FindingKind::kServerErrors); }
+  { GoodRun r; r.exchanges[0].tokens.pop_back(); expect_only(r.judged(), FindingKind::kFramesMerged); }
 }
 
 TEST(Validity, OneLateRequestIsNoLag) {
-  Run run(100);
+  GoodRun run(100);
   run.exchanges[5].sent = run.exchanges[5].scheduled + std::chrono::milliseconds(80);
   EXPECT_TRUE(run.judged().findings.empty());
 }

@@ -8,22 +8,16 @@ namespace {
 
 constexpr std::chrono::milliseconds kInterval{200};
 constexpr std::chrono::milliseconds kReadTimeout{2'000};
-// What this engine holds on its device, term by term; servers without it keep the planned value.
-constexpr const char* kMemoryTerms = "crible:memory_plan_bytes";
+// What this engine holds on its device by its plan, which it keeps to; other servers do not say.
+constexpr const char* kMemoryPlan = "crible:memory_plan_bytes";
 
-// Sum of the terms in use (not the totals that stand beside them), if the server reports them.
 std::optional<int64_t> device_bytes(const std::vector<MetricLine>& lines) {
-  double sum = 0;
-  bool found = false;
   for (const MetricLine& line : lines) {
-    if (line.name != kMemoryTerms) continue;
+    if (line.name != kMemoryPlan) continue;
     const auto term = line.labels.find("term");
-    if (term == line.labels.end()) continue;
-    if (term->second != "weights" && term->second != "activations" && term->second != "kv") continue;
-    sum += line.value;
-    found = true;
+    if (term != line.labels.end() && term->second == "planned") return static_cast<int64_t>(line.value);
   }
-  return found ? std::optional(static_cast<int64_t>(sum)) : std::nullopt;
+  return std::nullopt;
 }
 
 }  // namespace

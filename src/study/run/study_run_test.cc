@@ -91,6 +91,8 @@ class FakeServer {
   std::set<std::string> seen_;
 };
 
+json with_sequences(int count) { return {{"max-num-seqs", count}}; }
+
 class StudyRun : public testing::Test {
  protected:
   void SetUp() override {
@@ -133,8 +135,8 @@ class StudyRun : public testing::Test {
 };
 
 TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
   EXPECT_EQ(summary->outcome, RunOutcome::kFinished) << summary->message;
@@ -164,8 +166,8 @@ TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
 }
 
 TEST_F(StudyRun, ALyingServerStopsTheStudy) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 8}});  // 16 was asked for
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(8));  // 16 was asked for
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
   EXPECT_EQ(summary->outcome, RunOutcome::kStopped);
@@ -192,8 +194,8 @@ TEST_F(StudyRun, TwoNamesForOneConfigurationStopTheStudy) {
 }
 
 TEST_F(StudyRun, AFailingConfigurationIsDataAndTheOtherGoesOn) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   b.fail_from = 20;  // after survey and warm-up, in its first trials
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
@@ -211,8 +213,8 @@ TEST_F(StudyRun, AFailingConfigurationIsDataAndTheOtherGoesOn) {
 }
 
 TEST_F(StudyRun, AServerThatCannotAnswerIsNotMeasured) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   a.fail_from = 0;
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
@@ -223,8 +225,8 @@ TEST_F(StudyRun, AServerThatCannotAnswerIsNotMeasured) {
 }
 
 TEST_F(StudyRun, WrongPromptLengthsMakeTrialsInvalid) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   b.wrong_prompt_count = true;
   ASSERT_TRUE(run(spec_text(a.url(), b.url())));
   for (const TrialRecord& trial : stored().trials) {
@@ -234,8 +236,8 @@ TEST_F(StudyRun, WrongPromptLengthsMakeTrialsInvalid) {
 }
 
 TEST_F(StudyRun, InterruptKeepsWholeTrialsAndResumeMakesTheRest) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   a.stop_after_first_trial = &stop_;
   const auto first = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(first) << first.error().message;
@@ -259,8 +261,8 @@ TEST_F(StudyRun, InterruptKeepsWholeTrialsAndResumeMakesTheRest) {
 }
 
 TEST_F(StudyRun, ARefusedKeyIsNamed) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   a.api_key = b.api_key = "secret";
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
@@ -269,8 +271,8 @@ TEST_F(StudyRun, ARefusedKeyIsNamed) {
 }
 
 TEST_F(StudyRun, ATimeBudgetScalesRepeatsOnceAndIsRecorded) {
-  FakeServer a({{"max-num-seqs", 8}});
-  FakeServer b({{"max-num-seqs", 16}});
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
   const auto summary = run(spec_text(a.url(), b.url()) + "time_budget: 1s\n");
   ASSERT_TRUE(summary) << summary.error().message;
   const StoredStudy study = stored();
