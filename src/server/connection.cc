@@ -319,7 +319,7 @@ Task<bool> Connection::answer_stream(CompletionJob& job, const HttpRequest& requ
     if (!co_await write_chunk(head, bytes, chunked, frames.ended())) co_return false;
     head.clear();
   }
-  co_return keep;
+  co_return keep && !context_.draining;  // which may have begun since the header was sent
 }
 
 Task<bool> Connection::write(std::string_view bytes) {

@@ -16,6 +16,7 @@
 
 #include "engine/fake_engine.h"
 #include "server/http_server.h"
+#include "server/metrics.h"
 #include "text/text_model.h"
 
 namespace crible {
@@ -153,7 +154,7 @@ class TestClient {
     if (response.headers.contains("content-length")) {
       return read_exactly(std::stoul(response.headers["content-length"]), response.body);
     }
-    if (response.headers["transfer-encoding"] == "chunked") {
+    if (response.headers.contains("transfer-encoding")) {
       while (true) {
         const std::string size_line = read_line();
         if (size_line.empty()) return false;
@@ -163,7 +164,7 @@ class TestClient {
         if (size == 0) return true;
       }
     }
-    if (response.headers["connection"] == "close" && response.headers.contains("content-type")) {
+    if (response.headers.contains("content-type")) {
       while (fill()) {
       }
       response.body = std::exchange(buffered_, {});
