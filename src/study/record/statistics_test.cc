@@ -13,10 +13,14 @@
 namespace crible::study {
 namespace {
 
-nlohmann::json load_golden() {
-  const auto text = read_file(CRIBLE_SOURCE_DIR "/tests/golden/statistics.json");
-  EXPECT_TRUE(text.has_value()) << text.error().message;
-  return text ? nlohmann::json::parse(*text) : nlohmann::json();
+// Lives as long as the tests: a range-for over a part of a temporary would outlive it.
+const nlohmann::json& golden_values() {
+  static const nlohmann::json values = [] {
+    const auto text = read_file(CRIBLE_SOURCE_DIR "/tests/golden/statistics.json");
+    EXPECT_TRUE(text.has_value()) << text.error().message;
+    return text ? nlohmann::json::parse(*text) : nlohmann::json();
+  }();
+  return values;
 }
 
 // SciPy and this room round differently in the last few bits of a chain of about a hundred
@@ -26,7 +30,7 @@ void expect_close(double actual, double expected, double relative = 1e-10) {
 }
 
 TEST(Statistics, AgreesWithSciPyOnSamples) {
-  for (const auto& [name, golden] : load_golden().at("samples").items()) {
+  for (const auto& [name, golden] : golden_values().at("samples").items()) {
     SCOPED_TRACE(name);
     const auto samples = golden.at("samples").get<std::vector<double>>();
     for (const auto& [q, value] : golden.at("percentiles").items()) {
@@ -48,7 +52,7 @@ TEST(Statistics, AgreesWithSciPyOnSamples) {
 }
 
 TEST(Statistics, AgreesWithSciPyOnRates) {
-  for (const auto& golden : load_golden().at("rates")) {
+  for (const auto& golden : golden_values().at("rates")) {
     const auto events = golden.at("events").get<int64_t>();
     const auto trials = golden.at("trials").get<int64_t>();
     const auto confidence = golden.at("confidence").get<double>();
@@ -62,7 +66,7 @@ TEST(Statistics, AgreesWithSciPyOnRates) {
 }
 
 TEST(Statistics, AgreesWithNumPyOnSlopes) {
-  for (const auto& golden : load_golden().at("slopes")) {
+  for (const auto& golden : golden_values().at("slopes")) {
     const auto x = golden.at("x").get<std::vector<double>>();
     const auto y = golden.at("y").get<std::vector<double>>();
     const auto covariate = golden.at("covariate").get<std::vector<double>>();
@@ -76,7 +80,7 @@ TEST(Statistics, AgreesWithNumPyOnSlopes) {
 }
 
 TEST(Statistics, AgreesWithTheDefinitionOfHolm) {
-  for (const auto& golden : load_golden().at("holm")) {
+  for (const auto& golden : golden_values().at("holm")) {
     const auto p = golden.at("p").get<std::vector<double>>();
     const HolmResult result = holm(p, 0.05);
     for (size_t i = 0; i < p.size(); ++i) {
@@ -88,7 +92,7 @@ TEST(Statistics, AgreesWithTheDefinitionOfHolm) {
 }
 
 TEST(Statistics, AgreesWithSciPyOnStudentsQuantiles) {
-  for (const auto& golden : load_golden().at("t_quantiles")) {
+  for (const auto& golden : golden_values().at("t_quantiles")) {
     expect_close(student_t_quantile(golden.at("p").get<double>(), golden.at("freedom").get<double>()),
                  golden.at("t").get<double>(), 1e-9);
   }
