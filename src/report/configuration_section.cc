@@ -82,14 +82,6 @@ Table metric_table(const ReportContext& context, const study::ConfigurationResul
   return table;
 }
 
-// Metrics that restate another one, or whose ratio flatters a slow MISS: they stand in the tables
-// and in the annex of comparisons, but make no strength or weakness of their own.
-bool is_secondary(const std::string& metric) {
-  static constexpr std::string_view kSecondary[] = {"ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration",
-                                                    "request_throughput", "device_memory_share"};
-  return std::find(std::begin(kSecondary), std::end(kSecondary), metric) != std::end(kSecondary);
-}
-
 // "TTFT (HIT), p50 (kv_cache): lower than `a` (−54% [−57% – −50%]) and `b` (...)".
 Inline finding_sentence(const ReportContext& context, const FindingGroup& group) {
   const Scribe& scribe = context.scribe;
@@ -109,7 +101,7 @@ List finding_list(const ReportContext& context, const study::ConfigurationResult
   const Mark mark = strengths ? Mark::kStrength : Mark::kWeakness;
   List list;
   for (const FindingGroup& group : findings_for(context.study, configuration.name)) {
-    if (group.better == strengths && !is_secondary(group.reference.metric)) list.items.push_back({mark, finding_sentence(context, group)});
+    if (group.better == strengths && !is_secondary_metric(group.reference.metric)) list.items.push_back({mark, finding_sentence(context, group)});
   }
   for (const study::ConstraintResult* gate : distinct_constraints(context.study, configuration.name)) {
     const bool met = gate->state == study::ConstraintState::kMet;
@@ -160,7 +152,7 @@ Paragraph equivalence_paragraph(const ReportContext& context, const std::vector<
   const Scribe& scribe = context.scribe;
   std::vector<Inline> items;
   for (const Equivalence& equivalence : equivalences) {
-    if (is_secondary(equivalence.reference.metric)) continue;
+    if (is_secondary_metric(equivalence.reference.metric)) continue;
     Inline item = {text(scribe.reference_label(equivalence.reference) + " (")};
     append(item, code_list(scribe, equivalence.rivals));
     item.push_back(text(")"));

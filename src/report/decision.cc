@@ -111,7 +111,7 @@ List known_limits(const ReportContext& context, const study::ConfigurationResult
   const Scribe& scribe = context.scribe;
   List list;
   for (const FindingGroup& group : findings_for(context.study, configuration.name)) {
-    if (group.better) continue;
+    if (group.better || is_secondary_metric(group.reference.metric)) continue;
     std::vector<std::string> rivals;
     for (const Finding& finding : group.findings) rivals.push_back(finding.rival);
     list.items.push_back({Mark::kWeakness, scribe.compose(Phrase::kLimitWorse,
@@ -125,7 +125,7 @@ List known_limits(const ReportContext& context, const study::ConfigurationResult
   }
   std::vector<Inline> unsupported;
   for (const auto& [metric, summary] : configuration.metrics) {
-    if (!summary || summary->p99 || !metric.ends_with("_ms")) continue;
+    if (!summary || summary->p99 || !metric.ends_with("_ms") || is_secondary_metric(metric)) continue;
     unsupported.push_back({text(scribe.metric_label(metric))});
   }
   if (!unsupported.empty()) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "study/record/metrics.h"
 
@@ -144,6 +145,12 @@ std::optional<double> statistic_of(const study::MetricSummary& summary, const st
 bool has_scenario(const study::StudyResult& study, const std::string& name) {
   return std::any_of(study.spec.scenarios.begin(), study.spec.scenarios.end(),
                      [&](const study::ScenarioSpec& scenario) { return scenario.name == name; });
+}
+
+bool is_secondary_metric(const std::string& metric) {
+  static constexpr std::string_view kSecondary[] = {"ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration",
+                                                    "request_throughput", "device_memory_share"};
+  return std::find(std::begin(kSecondary), std::end(kSecondary), metric) != std::end(kSecondary);
 }
 
 const study::Verdict* production_verdict(const study::StudyResult& study) {

@@ -66,6 +66,10 @@ std::optional<double> statistic_of(const study::MetricSummary& summary, const st
 
 bool has_scenario(const study::StudyResult& study, const std::string& name);
 
+// Metrics that restate another one, or whose ratio flatters a slow MISS: they stand in the tables
+// and in the annex of comparisons, but make no sentence of their own.
+bool is_secondary_metric(const std::string& metric);
+
 // The verdict that decides for production: the use case whose name says so, else the first.
 const study::Verdict* production_verdict(const study::StudyResult& study);
 

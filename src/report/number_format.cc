@@ -57,7 +57,6 @@ std::string NumberFormat::percent_points(double value) const {
 }
 
 std::string NumberFormat::change(double ratio) const {
-  if (ratio >= 2) return factor(ratio);
   const std::string points = percent_points((ratio - 1) * 100);
   return ratio > 1 ? "+" + points : points;
 }

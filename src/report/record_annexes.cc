@@ -4,6 +4,11 @@
 namespace crible::report {
 namespace {
 
+std::string p_value(const NumberFormat& numbers, const std::optional<double>& p) {
+  if (!p) return kNotMeasured;
+  return *p < 0.001 ? "< " + numbers.fixed(0.001, 3) : numbers.fixed(*p, 3);
+}
+
 Section contrasts(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"annex-contrasts", scribe.say(Phrase::kAnnexContrasts), {}, {}};
@@ -17,18 +22,14 @@ Section contrasts(const ReportContext& context) {
                    {scribe.say(Phrase::kBlocks), Align::kRight},
                    {scribe.say(Phrase::kConclusion)}};
   for (const study::Contrast& contrast : context.study.contrasts) {
-    const bool shown = shown_side(contrast).has_value();
-    const Phrase conclusion = shown                 ? Phrase::kConclusionShown
-                              : contrast.equivalent ? Phrase::kConclusionEquivalent
-                                                    : Phrase::kConclusionOpen;
     table.rows.push_back(
         {{{text(scribe.reference_label(contrast.reference))}},
          {{code(contrast.a)}},
          {{code(contrast.b)}},
          {scribe.effect(contrast.reference, seen_from(contrast, contrast.a))},
-         {{text(contrast.adjusted_p ? scribe.numbers().fixed(*contrast.adjusted_p, 3) : kNotMeasured)}},
+         {{text(p_value(scribe.numbers(), contrast.adjusted_p))}},
          {{text(scribe.numbers().integer(contrast.blocks))}},
-         {{text(scribe.say(conclusion))}, shown ? Tone::kGood : Tone::kMuted}});
+         conclusion_cell(scribe, contrast)});
   }
   if (table.rows.empty()) {
     section.blocks.push_back(Paragraph{{text(scribe.say(Phrase::kNoContrasts))}});

@@ -199,12 +199,15 @@ Inline Scribe::estimate(const std::string& metric, const study::MetricSummary* s
 
 Inline Scribe::effect(const study::MetricReference& reference, const Comparison& comparison) const {
   const bool ratio = comparison.kind == study::EffectKind::kRatio;
+  const bool points = !ratio && is_percentage(reference.metric);  // a difference of two percentages
   const auto words = [&](double value) {
-    if (ratio) return numbers_.change(value);
+    // A change of 100% and more reads better as a factor; its interval then does too.
+    if (ratio) return comparison.effect >= 2 ? numbers_.factor(value) : numbers_.change(value);
+    if (points) return (value > 0 ? "+" : "") + numbers_.fixed(value * 100, 1);
     return (value > 0 ? "+" : "") + bare_amount(reference.metric, value);
   };
   std::string value = words(comparison.effect);
-  if (!ratio) value = numbers_.with_unit(value, metric_unit(reference.metric));
+  if (!ratio) value = numbers_.with_unit(value, points ? "points" : metric_unit(reference.metric));
   Inline content = {text(value)};
   if (comparison.interval) {
     content.push_back(detail(" " + numbers_.range(words(comparison.interval->low), words(comparison.interval->high))));

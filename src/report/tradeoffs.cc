@@ -3,6 +3,7 @@
 
 #include "report/sections.h"
 #include "report/settings.h"
+#include "report/verdict_wording.h"
 
 namespace crible::report {
 namespace {
@@ -210,45 +211,52 @@ std::optional<std::string> only_difference(const ReportContext& context, const s
   return differing.size() == 1 ? std::optional(differing.front()) : std::nullopt;
 }
 
-// Every contrast of the pair, once per metric.
+// A row for every contrast of the pair, once per metric.
 void add_isolated_effects(const ReportContext& context, const std::string& feature, const std::string& on,
-                          const std::string& off, List& list) {
+                          const std::string& off, Table& table) {
   const Scribe& scribe = context.scribe;
   std::vector<study::MetricReference> seen;
   for (const study::Contrast& contrast : context.study.contrasts) {
     const bool pair = (contrast.a == on && contrast.b == off) || (contrast.a == off && contrast.b == on);
-    if (!pair || std::find(seen.begin(), seen.end(), contrast.reference) != seen.end()) continue;
+    const bool known = std::find(seen.begin(), seen.end(), contrast.reference) != seen.end();
+    if (!pair || known || is_secondary_metric(contrast.reference.metric)) continue;
     seen.push_back(contrast.reference);
-    const Phrase phrase = shown_side(contrast)  ? Phrase::kIsolatedShown
-                          : contrast.equivalent ? Phrase::kIsolatedEquivalent
-                                                : Phrase::kIsolatedOpen;
-    list.items.push_back({Mark::kRemark, scribe.compose(phrase, {{code(feature)},
-                                                                 {code(on)},
-                                                                 {code(off)},
-                                                                 {text(scribe.reference_label(contrast.reference))},
-                                                                 scribe.effect(contrast.reference, seen_from(contrast, on))})});
+    table.rows.push_back({{{code(feature)}},
+                          {{code(on)}},
+                          {{code(off)}},
+                          {{text(scribe.reference_label(contrast.reference))}},
+                          {scribe.effect(contrast.reference, seen_from(contrast, on))},
+                          conclusion_cell(scribe, contrast)});
   }
 }
 
 // What each optional feature does, from pairs of configurations that differ in it alone.
-List feature_effects(const ReportContext& context) {
-  List list;
+void feature_effects(const ReportContext& context, std::vector<Block>& blocks) {
+  const Scribe& scribe = context.scribe;
   const auto& configurations = context.study.configurations;
+  Table table;
+  table.caption = scribe.say(Phrase::kCaptionIsolated);
+  table.columns = {{scribe.say(Phrase::kSetting)}, {scribe.say(Phrase::kFeatureOn)}, {scribe.say(Phrase::kFeatureOff)},
+                   {scribe.say(Phrase::kMetric)},
+                   {scribe.say(Phrase::kEffect) + " [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
+                   {scribe.say(Phrase::kConclusion)}};
+  List missing;
   for (const std::string feature : {"enable-prefix-caching", "enable-chunked-prefill"}) {
-    const size_t before = list.items.size();
+    const size_t before = table.rows.size();
     for (size_t i = 0; i < configurations.size(); ++i) {
       for (size_t k = i + 1; k < configurations.size(); ++k) {
         if (only_difference(context, configurations[i], configurations[k]) != feature) continue;
         const bool first_on = setting(configurations[i], feature)->value == "true";
         add_isolated_effects(context, feature, configurations[first_on ? i : k].name,
-                             configurations[first_on ? k : i].name, list);
+                             configurations[first_on ? k : i].name, table);
       }
     }
-    if (list.items.size() == before) {
-      list.items.push_back({Mark::kRemark, context.scribe.compose(Phrase::kNotIsolated, {{code(feature)}})});
+    if (table.rows.size() == before) {
+      missing.items.push_back({Mark::kRemark, scribe.compose(Phrase::kNotIsolated, {{code(feature)}})});
     }
   }
-  return list;
+  if (!table.rows.empty()) blocks.push_back(std::move(table));
+  if (!missing.items.empty()) blocks.push_back(std::move(missing));
 }
 
 Section acceleration_and_complexity(const ReportContext& context) {
@@ -262,7 +270,7 @@ Section acceleration_and_complexity(const ReportContext& context) {
   }
   section.blocks.push_back(std::move(table));
   section.blocks.push_back(Paragraph{{text(scribe.say(Phrase::kAccelerationWarning))}});
-  section.blocks.push_back(feature_effects(context));
+  feature_effects(context, section.blocks);
   return section;
 }
 

@@ -138,6 +138,12 @@ Inline constraint_sentence(const Scribe& scribe, const study::ConstraintResult& 
   return {};
 }
 
+Cell conclusion_cell(const Scribe& scribe, const study::Contrast& contrast) {
+  if (shown_side(contrast)) return {{text(scribe.say(Phrase::kConclusionShown))}, Tone::kGood};
+  const Phrase phrase = contrast.equivalent ? Phrase::kConclusionEquivalent : Phrase::kConclusionOpen;
+  return {{text(scribe.say(phrase))}, Tone::kMuted};
+}
+
 std::vector<const study::ConstraintResult*> distinct_constraints(const study::StudyResult& study,
                                                                  const std::string& configuration) {
   std::vector<const study::ConstraintResult*> distinct;

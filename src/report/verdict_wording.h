@@ -21,6 +21,9 @@ std::string constraint_text(const Scribe& scribe, const study::ConstraintSpec& c
 // How far the configuration meets it: observed, bound, samples.
 Inline constraint_sentence(const Scribe& scribe, const study::ConstraintResult& result);
 
+// "difference shown", "equivalent" or "not shown".
+Cell conclusion_cell(const Scribe& scribe, const study::Contrast& contrast);
+
 // A gate of one configuration, once, however many use cases ask for it.
 std::vector<const study::ConstraintResult*> distinct_constraints(const study::StudyResult& study,
                                                                  const std::string& configuration);

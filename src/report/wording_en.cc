@@ -83,13 +83,13 @@ constexpr PhraseTable kWords{{
      "{0} is the only candidate left: there is nothing to compare it with."},
     {Phrase::kReasonSimplest, 
      "{0} is the simplest of the equals: fewest optional features, then least memory."},
-    {Phrase::kGateMet, "condition {0} met: observed {1} (n = {2})."},
-    {Phrase::kGateMetBound, "condition {0} met: observed {1}, the sample shows {2} (n = {3})."},
+    {Phrase::kGateMet, "Condition {0} met: observed {1} (n = {2})."},
+    {Phrase::kGateMetBound, "Condition {0} met: observed {1}, the sample shows {2} (n = {3})."},
     {Phrase::kGateNotShown, 
-     "condition {0} not shown: observed {1}, but {3} samples only show {2} at {4} confidence; "
+     "Condition {0} not shown: observed {1}, but {3} samples only show {2} at {4} confidence; "
      "{5} without a violation are needed."},
-    {Phrase::kGateViolated, "condition {0} violated: observed {1} (n = {2})."},
-    {Phrase::kGateUnmeasured, "condition {0} could not be checked: not measured."},
+    {Phrase::kGateViolated, "Condition {0} violated: observed {1} (n = {2})."},
+    {Phrase::kGateUnmeasured, "Condition {0} could not be checked: not measured."},
     {Phrase::kCaptionComparison, "Median of each metric, with its 95% interval in brackets"},
     {Phrase::kMemoryShare, "Memory share"},
     {Phrase::kChunkedPrefill, "Chunked prefill"},
@@ -164,21 +164,18 @@ constexpr PhraseTable kWords{{
     {Phrase::kMemorySlower, 
      "More memory did not buy throughput: {0} ({1}) is slower than {2} ({3}): {4}."},
     {Phrase::kMemoryUndecided, 
-     "More memory is not shown to buy throughput: {0} ({1}) against {2} ({3}): {4}."},
+     "More memory is not shown to buy throughput, after correction for the number of "
+     "comparisons: {0} ({1}) against {2} ({3}): {4}."},
     {Phrase::kMemoryNoContrast, 
      "Most memory in use: {0} ({1}); least: {2} ({3}). Their throughput was not compared in "
      "pairs."},
     {Phrase::kAccelerationWarning, 
      "Acceleration is a ratio: a slow MISS raises it as much as a fast HIT. Judge it beside "
      "the two latencies, never alone."},
-    {Phrase::kIsolatedShown, 
-     "{0} on ({1}) against off ({2}), every other stated setting equal: {3} {4}."},
-    {Phrase::kIsolatedEquivalent, 
-     "{0} on ({1}) against off ({2}), every other stated setting equal: no difference that "
-     "matters in {3}, {4}."},
-    {Phrase::kIsolatedOpen, 
-     "{0} on ({1}) against off ({2}), every other stated setting equal: no difference is "
-     "shown in {3}, {4}."},
+    {Phrase::kCaptionIsolated, 
+     "What a feature does: pairs of configurations that differ in it alone"},
+    {Phrase::kFeatureOn, "On"},
+    {Phrase::kFeatureOff, "Off"},
     {Phrase::kNotIsolated, 
      "The effect of {0} alone is not measured: no two compared configurations differ in this "
      "setting only."},

@@ -90,14 +90,14 @@ constexpr PhraseTable kWords{{
     {Phrase::kReasonSimplest, 
      "{0} est la plus simple des équivalentes\u202f: le moins de fonctions optionnelles, puis le "
      "moins de mémoire."},
-    {Phrase::kGateMet, "condition {0} remplie\u202f: observé {1} (n = {2})."},
+    {Phrase::kGateMet, "Condition {0} remplie\u202f: observé {1} (n = {2})."},
     {Phrase::kGateMetBound, 
-     "condition {0} remplie\u202f: observé {1}, l’échantillon démontre {2} (n = {3})."},
+     "Condition {0} remplie\u202f: observé {1}, l’échantillon démontre {2} (n = {3})."},
     {Phrase::kGateNotShown, 
-     "condition {0} non démontrée\u202f: observé {1}, mais {3} échantillons ne démontrent que {2} "
+     "Condition {0} non démontrée\u202f: observé {1}, mais {3} échantillons ne démontrent que {2} "
      "avec une confiance de {4}\u202f; il en faut {5} sans violation."},
-    {Phrase::kGateViolated, "condition {0} violée\u202f: observé {1} (n = {2})."},
-    {Phrase::kGateUnmeasured, "condition {0} non vérifiable\u202f: non mesurée."},
+    {Phrase::kGateViolated, "Condition {0} violée\u202f: observé {1} (n = {2})."},
+    {Phrase::kGateUnmeasured, "Condition {0} non vérifiable\u202f: non mesurée."},
     {Phrase::kCaptionComparison, "Médiane de chaque métrique, intervalle à 95\u202f% entre crochets"},
     {Phrase::kMemoryShare, "Part mémoire"},
     {Phrase::kChunkedPrefill, "Prefill par morceaux"},
@@ -175,23 +175,18 @@ constexpr PhraseTable kWords{{
      "Plus de mémoire n’a pas donné plus de débit\u202f: {0} ({1}) est plus lente que {2} ({3})\u202f: "
      "{4}."},
     {Phrase::kMemoryUndecided, 
-     "Rien ne démontre que plus de mémoire donne plus de débit\u202f: {0} ({1}) contre {2} ({3})\u202f: "
-     "{4}."},
+     "Rien ne démontre, après correction du nombre de comparaisons, que plus de mémoire donne "
+     "plus de débit\u202f: {0} ({1}) contre {2} ({3})\u202f: {4}."},
     {Phrase::kMemoryNoContrast, 
      "Mémoire la plus utilisée\u202f: {0} ({1})\u202f; la moins utilisée\u202f: {2} ({3}). Leur débit n’a "
      "pas été comparé par paires."},
     {Phrase::kAccelerationWarning, 
      "L’accélération est un rapport\u202f: un MISS lent l’augmente autant qu’un HIT rapide. La "
      "juger à côté des deux latences, jamais seule."},
-    {Phrase::kIsolatedShown, 
-     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
-     "{3} {4}."},
-    {Phrase::kIsolatedEquivalent, 
-     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
-     "aucune différence qui compte en {3}, {4}."},
-    {Phrase::kIsolatedOpen, 
-     "{0} activé ({1}) contre désactivé ({2}), tous les autres réglages énoncés étant égaux\u202f: "
-     "aucune différence démontrée en {3}, {4}."},
+    {Phrase::kCaptionIsolated, 
+     "Ce que fait une fonction\u202f: paires de configurations qui ne diffèrent que par elle"},
+    {Phrase::kFeatureOn, "Activé"},
+    {Phrase::kFeatureOff, "Désactivé"},
     {Phrase::kNotIsolated, 
      "L’effet de {0} seul n’est pas mesuré\u202f: aucune paire de configurations comparées ne "
      "diffère par ce seul réglage."},
