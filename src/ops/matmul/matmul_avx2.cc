@@ -198,6 +198,15 @@ inline __attribute__((always_inline)) void finish_block(__m256 (&sum)[T][2], con
   }
 }
 
+// Few rows stream the weights from memory, and the hardware's own prefetching stops at 4 KiB pages. Groups follow
+// one another, so what lies ahead is the next group's start; a prefetch beyond the matrix is harmless.
+constexpr int64_t kPrefetchBytes = 4096;
+
+template <int64_t kBytes>
+inline __attribute__((always_inline)) void prefetch(const std::byte* p) {
+  for (int64_t i = 0; i < kBytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
+}
+
 template <typename Block, int T>
 void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row, __m256 (&sum)[T][2]) {
   const TileRows<T> rows(task, row);
@@ -206,6 +215,7 @@ void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row,
   for (int64_t b = 0; b < rows.blocks; ++b, group += Block::kBytes) {
     __m256i acc[T][2];
     start_block<Block, T>(acc, rows, b);
+    prefetch<Block::kBytes>(group + kPrefetchBytes);
     dot_block<Block, T>(acc, group + Block::kHeader, rows.values, b * kQuantBlock);
     CRIBLE_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -219,7 +229,6 @@ void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row,
 // --- Many rows: weights unpacked once per panel of K and used for all of them ---------------------
 
 constexpr int64_t kPanelBlocks = 4;
-constexpr int kPanelTileRows = 6;  // 12 accumulators, 2 weights, 1 activation, 1 product
 constexpr int64_t kPanelMinRows = 6;
 constexpr int64_t kPairsPerBlock = kQuantBlock / 2;
 
@@ -240,6 +249,7 @@ inline __attribute__((always_inline)) void unpack_pairs(__m256i (&weights)[kPair
 template <typename Block>
 void unpack_panel(Panel& panel, const std::byte* group, int64_t blocks) {
   for (int64_t b = 0; b < blocks; ++b, group += Block::kBytes) {
+    prefetch<Block::kBytes>(group + kPrefetchBytes);
     unpack_pairs<Block>(panel.weights[b], group + Block::kHeader);
     CRIBLE_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -259,7 +269,7 @@ inline __attribute__((always_inline)) void dot_panel_block(__m256i (&acc)[T][2],
 
 // sums: [T][16], carried from panel to panel.
 template <typename Block, int T>
-__attribute__((noinline)) void panel_tile(const MatmulTask& task, const Panel& panel, int64_t first_block, int64_t blocks, int64_t row,
+void panel_tile(const MatmulTask& task, const Panel& panel, int64_t first_block, int64_t blocks, int64_t row,
                 float* sums) {
   const TileRows<T> rows(task, row);
   __m256 sum[T][2];
@@ -374,16 +384,14 @@ void run_panels(const MatmulTask& task, int64_t g) {
   for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
     const int64_t n = min64(kPanelBlocks, blocks - first);
     unpack_panel<Block>(panel, group + first * Block::kBytes, n);
-    for (int64_t done = 0; done < count; done += kPanelTileRows) {
+    for (int64_t done = 0; done < count; done += kTileRows) {
       const int64_t row = task.row_begin + done;
       float* s = sums + done * kPackRows;
-      switch (min64(kPanelTileRows, count - done)) {
+      switch (min64(kTileRows, count - done)) {
         case 1: panel_tile<Block, 1>(task, panel, first, n, row, s); break;
         case 2: panel_tile<Block, 2>(task, panel, first, n, row, s); break;
         case 3: panel_tile<Block, 3>(task, panel, first, n, row, s); break;
-        case 4: panel_tile<Block, 4>(task, panel, first, n, row, s); break;
-        case 5: panel_tile<Block, 5>(task, panel, first, n, row, s); break;
-        default: panel_tile<Block, kPanelTileRows>(task, panel, first, n, row, s); break;
+        default: panel_tile<Block, kTileRows>(task, panel, first, n, row, s); break;
       }
     }
   }
