@@ -23,24 +23,26 @@ double best_rate(double amount, const Pass& pass) {
   return best;
 }
 
+typedef float Lanes __attribute__((vector_size(32)));
+
 double measure_read(Stream& stream) {
   constexpr int64_t kBytes = 256 * kMiB;
   constexpr int64_t kTasks = 64;
   const Buffer buffer = Buffer::allocate(kBytes).value();
-  std::fill_n(buffer.as<uint64_t>(), kBytes / 8, 1);
+  std::fill_n(buffer.as<float>(), kBytes / 4, 1.0f);
   return best_rate(kBytes, [&] {
     stream.pool().parallel_for(kTasks, [&](int64_t task, int) {
-      const uint64_t* p = buffer.as<uint64_t>() + task * (kBytes / kTasks / 8);
-      uint64_t sum[8] = {};
-      for (int64_t i = 0; i < kBytes / kTasks / 8; i += 8) {
-        for (int j = 0; j < 8; ++j) sum[j] += p[i + j];
+      constexpr int64_t kPiece = kBytes / kTasks / static_cast<int64_t>(sizeof(Lanes));
+      const Lanes* p = buffer.as<Lanes>() + task * kPiece;
+      Lanes sum[4] = {};
+      for (int64_t i = 0; i < kPiece; i += 4) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) sum[j] += p[i + j];
       }
-      for (uint64_t s : sum) benchmark::DoNotOptimize(s);
+      for (Lanes& s : sum) benchmark::DoNotOptimize(s);
     });
   });
 }
-
-typedef float Lanes __attribute__((vector_size(32)));
 
 // Ten independent chains of fused multiply-adds hide their latency.
 #if defined(__x86_64__)
@@ -51,6 +53,7 @@ void multiply_add(int64_t steps) {
   for (auto& a : acc) a = Lanes{} + 1.0f;
   const Lanes x = Lanes{} + 0.999f, y = Lanes{} + 0.001f;
   for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 10  // rolled, the chains would live in memory
     for (auto& a : acc) {
 #if defined(__x86_64__)
       a = __builtin_ia32_vfmaddps256(a, x, y);

@@ -54,39 +54,58 @@ __m512 load_halves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
+// vpdpwssd takes about five cycles: few rows need several sums under way. Integer sums are exact, so splitting them
+// changes nothing.
 template <int T>
-inline __attribute__((always_inline)) void add_pair(__m512i (&acc)[T], __m512i w, const int16_t* const (&values)[T],
-                                                    int64_t k) {
+constexpr int kChains = T == 1 ? 4 : T <= 4 ? 2 : 1;
+
+template <int T>
+using Dots = __m512i[kChains<T>][T];
+
+// dots[pair modulo chains][t] += 16 weight rows' k pair · activations of row t.
+template <int T>
+inline __attribute__((always_inline)) void add_pair(Dots<T>& dots, int pair, __m512i w,
+                                                    const int16_t* const (&values)[T], int64_t k0) {
   CRIBLE_UNROLL
   for (int t = 0; t < T; ++t) {
-    const __m512i a = _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(values[t] + k)));
-    acc[t] = _mm512_dpwssd_epi32(acc[t], w, a);
+    const float both = *reinterpret_cast<const float*>(values[t] + k0 + 2 * pair);
+    __m512i& dot = dots[pair % kChains<T>][t];
+    dot = _mm512_dpwssd_epi32(dot, w, _mm512_castps_si512(_mm512_set1_ps(both)));
   }
 }
 
 template <int T>
-inline __attribute__((always_inline)) void dot_nibbles(__m512i (&acc)[T], const std::byte* words,
+inline __attribute__((always_inline)) void dot_nibbles(Dots<T>& dots, const std::byte* words,
                                                        const int16_t* const (&values)[T], int64_t k0) {
   const __m512i mask = _mm512_set1_epi16(0xF);
+  CRIBLE_UNROLL
   for (int i = 0; i < 4; ++i) {
     const __m512i w = _mm512_loadu_si512(words + i * 64);
-    const int64_t k = k0 + i * 8;
-    add_pair<T>(acc, _mm512_and_si512(w, mask), values, k);
-    add_pair<T>(acc, _mm512_and_si512(_mm512_srli_epi16(w, 4), mask), values, k + 2);
-    add_pair<T>(acc, _mm512_and_si512(_mm512_srli_epi16(w, 8), mask), values, k + 4);
-    add_pair<T>(acc, _mm512_srli_epi16(w, 12), values, k + 6);
+    add_pair<T>(dots, 4 * i, _mm512_and_si512(w, mask), values, k0);
+    add_pair<T>(dots, 4 * i + 1, _mm512_and_si512(_mm512_srli_epi16(w, 4), mask), values, k0);
+    add_pair<T>(dots, 4 * i + 2, _mm512_and_si512(_mm512_srli_epi16(w, 8), mask), values, k0);
+    add_pair<T>(dots, 4 * i + 3, _mm512_srli_epi16(w, 12), values, k0);
   }
 }
 
 template <int T>
-inline __attribute__((always_inline)) void dot_bytes(__m512i (&acc)[T], const std::byte* words,
+inline __attribute__((always_inline)) void dot_bytes(Dots<T>& dots, const std::byte* words,
                                                      const int16_t* const (&values)[T], int64_t k0) {
+  CRIBLE_UNROLL
   for (int i = 0; i < 8; ++i) {
     const __m512i w = _mm512_loadu_si512(words + i * 64);
-    const int64_t k = k0 + i * 4;
-    add_pair<T>(acc, _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), values, k);
-    add_pair<T>(acc, _mm512_srai_epi16(w, 8), values, k + 2);
+    add_pair<T>(dots, 2 * i, _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), values, k0);
+    add_pair<T>(dots, 2 * i + 1, _mm512_srai_epi16(w, 8), values, k0);
   }
+}
+
+// Few rows stream the weights from memory, and the hardware's own prefetching stops at 4 KiB pages. Groups follow
+// one another; a prefetch beyond the matrix is harmless.
+constexpr int64_t kPrefetchBytes = 4096;
+
+template <int64_t kBytes>
+inline __attribute__((always_inline)) void prefetch(const std::byte* p) {
+  for (int64_t i = 0; i < kBytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
 }
 
 struct Q4_1Block {
@@ -118,21 +137,25 @@ void quantised_tile(const MatmulTask& task, const std::byte* group, int64_t row,
   const float* sums = task.quantised.sums + row * blocks;
   const int32_t* offsets = task.quantised.offsets + row * blocks;
   for (int64_t b = 0; b < blocks; ++b, group += Block::kBytes) {
-    __m512i acc[T];
+    Dots<T> dots;
     CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) {
-      acc[t] = Block::kOffset ? _mm512_set1_epi32(offsets[t * blocks + b]) : _mm512_setzero_si512();
+      dots[0][t] = Block::kOffset ? _mm512_set1_epi32(offsets[t * blocks + b]) : _mm512_setzero_si512();
+      for (int c = 1; c < kChains<T>; ++c) dots[c][t] = _mm512_setzero_si512();
     }
+    if constexpr (T <= 4) prefetch<Block::kBytes>(group + kPrefetchBytes);
     if constexpr (Block::kNibbles) {
-      dot_nibbles<T>(acc, group + Block::kHeader, values, b * kQuantBlock);
+      dot_nibbles<T>(dots, group + Block::kHeader, values, b * kQuantBlock);
     } else {
-      dot_bytes<T>(acc, group + Block::kHeader, values, b * kQuantBlock);
+      dot_bytes<T>(dots, group + Block::kHeader, values, b * kQuantBlock);
     }
     const __m512 weight_scale = load_halves(group);
     CRIBLE_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t * blocks + b]));
-      sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t]), scale, sum[t]);
+      __m512i dot = dots[0][t];
+      for (int c = 1; c < kChains<T>; ++c) dot = _mm512_add_epi32(dot, dots[c][t]);
+      sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum[t]);
     }
     if constexpr (Block::kMinimum) {
       const __m512 minimum = load_halves(group + 2 * kPackRows);
