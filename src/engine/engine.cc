@@ -31,7 +31,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> mode
                                                const EngineConfig& requested) {
   std::unique_ptr<Engine> engine(new Engine(std::move(model), std::move(stream)));
   CRIBLE_TRY(EngineDescription description, engine->describe(requested));
-  CRIBLE_RETURN_IF_ERROR(engine->allocate(description));
+  CRIBLE_RETURN_IF_ERROR(engine->allocate(description, Buffer()));
   engine->description_ = std::move(description);
   CRIBLE_RETURN_IF_ERROR(engine->prove_forward());
   return engine;
@@ -142,9 +142,9 @@ Result<EngineDescription> Engine::describe(const EngineConfig& requested) const 
   return description;
 }
 
-Status Engine::allocate(const EngineDescription& description) {
+Status Engine::allocate(const EngineDescription& description, Buffer former) {
   const EngineConfig& config = description.resolved.config;
-  CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_));
+  CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_, std::move(former)));
   undelivered_.reserve(static_cast<size_t>(config.max_num_seqs));
   scheduler_ = std::make_unique<Scheduler>(SchedulerLimits{.max_num_seqs = config.max_num_seqs,
                                                            .max_num_batched_tokens = config.max_num_batched_tokens,
@@ -175,13 +175,11 @@ Status Engine::reconfigure(const EngineConfig& requested) {
 
   SequenceList sequences = scheduler_->take_all();
   retire_scheduler_counters();
-  // Old and new together may not fit: the old goes first.
-  workspace_.reset();
-  const Status changed = allocate(description);
+  const Status changed = allocate(description, workspace_->release_memory());
   if (changed) {
     description_ = std::move(description);
     counters_.reconfigurations += 1;
-  } else if (const Status restored = allocate(description_); !restored) {
+  } else if (const Status restored = allocate(description_, Buffer()); !restored) {
     end_and_keep(std::move(sequences), FinishReason::kError, restored.error());
     return fail(ErrorCode::kInternal, "{}; and the former configuration cannot be restored: {}",
                 changed.error().message, restored.error().message);

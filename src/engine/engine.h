@@ -42,7 +42,7 @@ class Engine {
   Engine(std::unique_ptr<const Model> model, Stream stream) : model_(std::move(model)), stream_(std::move(stream)) {}
 
   Result<EngineDescription> describe(const EngineConfig& requested) const;
-  Status allocate(const EngineDescription& description);
+  Status allocate(const EngineDescription& description, Buffer former);
   Status prove_forward();
   void forward(const StepPlan& plan);
   void commit(const StepPlan& plan);

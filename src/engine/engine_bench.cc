@@ -3,6 +3,7 @@
 // CRIBLE_BENCH_THREADS choose another model file and thread count; --benchmark_format=json for programs.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <latch>
 #include <random>
@@ -134,10 +135,12 @@ void CacheCostWithNothingShared(benchmark::State& state) {
       return t.to_first_s + t.decoding_s;
     };
     on_first = !on_first;
-    if (on_first) on_s += total(*with);
-    off_s += total(*without);
-    if (!on_first) on_s += total(*with);
-    state.SetIterationTime(on_s + off_s);
+    const double before = on_first ? total(*with) : 0;
+    const double off_now = total(*without);
+    const double on_now = on_first ? before : total(*with);
+    on_s += on_now;
+    off_s += off_now;
+    state.SetIterationTime(on_now + off_now);
   }
   CHECK(with->stats().prefix_hit_tokens == 0, "the prompts were meant to differ");
   state.counters["cost_percent"] = (on_s / off_s - 1) * 100;

@@ -1,5 +1,6 @@
-// Everything on the device that depends on the configuration: KV blocks, activation arena, logits and
-// batch arrays. Its size is known before it is allocated; a reconfiguration replaces it whole.
+// Everything on the device that depends on the configuration: KV blocks, activation arena and logits,
+// in one allocation of a size known beforehand, and the batch arrays. A reconfiguration replaces the
+// workspace but takes its memory over where it suffices: to fault gigabytes in again takes seconds.
 #pragma once
 
 #include <memory>
@@ -21,22 +22,24 @@ BatchLimits batch_limits(const EngineConfig& resolved);
 
 class Workspace {
  public:
-  // Also reserves the stream's scratch.
+  // `former` is the memory of the workspace before, or empty: used again if it is large enough and not
+  // twice too large, else freed before the new is allocated. Also reserves the stream's scratch.
   static Result<std::unique_ptr<Workspace>> allocate(const Model& model, const EngineConfig& resolved,
-                                                     const MemoryPlan& plan, Stream& stream);
+                                                     const MemoryPlan& plan, Stream& stream, Buffer former);
+  // Leaves the workspace unusable.
+  Buffer release_memory() { return std::move(memory_); }
 
   ForwardBuffers forward_buffers() const;
   Batch& batch() { return batch_; }
-  float* logits() const { return logits_.as<float>(); }
+  float* logits() const { return logits_; }
   std::span<TokenId> tokens() { return tokens_; }  // sampled, one per row of logits
 
  private:
-  Workspace(const EngineConfig& resolved, const MemoryPlan& plan, const KvShape& shape, Buffer kv, Buffer arena,
-            Buffer logits);
+  Workspace(const Model& model, const EngineConfig& resolved, const MemoryPlan& plan, Buffer memory);
 
-  Buffer kv_;
-  Buffer arena_;
-  Buffer logits_;
+  Buffer memory_;  // KV blocks, arena, logits
+  std::span<std::byte> arena_;
+  float* logits_;
   std::vector<KvCacheView> layers_;
   Batch batch_;
   std::vector<TokenId> tokens_;
