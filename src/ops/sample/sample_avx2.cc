@@ -82,19 +82,30 @@ int64_t collect(const float* logits, int64_t n, float threshold, Candidate* out)
     int hits = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(logits + i), limit, _CMP_GE_OQ));
     for (; hits != 0; hits &= hits - 1) {
       const int64_t at = i + __builtin_ctz(static_cast<unsigned>(hits));
-      out[count++] = {logits[at], static_cast<TokenId>(at)};
+      out[count++] = {logits[at], static_cast<TokenId>(at), 0.0f};
     }
   }
   for (; i < n; ++i) {
-    if (logits[i] >= threshold) out[count++] = {logits[i], static_cast<TokenId>(i)};
+    if (logits[i] >= threshold) out[count++] = {logits[i], static_cast<TokenId>(i), 0.0f};
   }
   return count;
+}
+
+void weigh_candidates(Candidate* candidates, int64_t n, float maximum, float temperature) {
+  const __m256 m = _mm256_set1_ps(maximum), t = _mm256_set1_ps(temperature);
+  for (int64_t begin = 0; begin < n; begin += 8) {
+    const int64_t count = n - begin < 8 ? n - begin : 8;
+    alignas(32) float lanes[8] = {};
+    for (int64_t i = 0; i < count; ++i) lanes[i] = candidates[begin + i].logit;
+    _mm256_store_ps(lanes, exponential(_mm256_div_ps(_mm256_sub_ps(_mm256_load_ps(lanes), m), t)));
+    for (int64_t i = 0; i < count; ++i) candidates[begin + i].weight = lanes[i];
+  }
 }
 
 }  // namespace
 
 const SampleKernels& sample_kernels_avx2() {
-  static constexpr SampleKernels kernels = {summarise, weigh, collect};
+  static constexpr SampleKernels kernels = {summarise, weigh, collect, weigh_candidates};
   return kernels;
 }
 

@@ -10,7 +10,6 @@
 #include "base/check.h"
 #include "base/units.h"
 #include "device/cpu/thread_pool.h"
-#include "ops/exponential.h"
 #include "ops/sample/counter_random.h"
 #include "ops/sample/sample_kernels.h"
 
@@ -57,15 +56,15 @@ class RowSampler {
     const bool top_k = row_.top_k > 0 && row_.top_k < vocabulary_;
     if (!top_k && row_.top_p >= 1.0f) return draw_from_all();
     int64_t count = top_k ? select_top_k() : 0;
-    if (row_.top_p < 1.0f) count = top_k ? select_top_p(count, weight_of_first(count)) : select_top_p_of_all();
+    if (row_.top_p < 1.0f) count = top_k ? select_top_p(count, weight_of(0, count)) : select_top_p_of_all();
     return draw_from_candidates(count);
   }
 
  private:
-  float weight(float logit) const { return exponential((logit - maximum_) / row_.temperature); }
-  double weight_of_first(int64_t count) const {
+  static double weight(const Candidate& c) { return static_cast<double>(c.weight); }
+  double weight_of(int64_t begin, int64_t end) const {
     double sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(weight(scratch_.candidates[i].logit));
+    for (int64_t i = begin; i < end; ++i) sum += weight(scratch_.candidates[i]);
     return sum;
   }
   double uniform() const { return uniform_from(row_.seed, static_cast<uint64_t>(row_.position)); }
@@ -97,6 +96,10 @@ class RowSampler {
     return kernels_.collect(logits_, vocabulary_, threshold, scratch_.candidates);
   }
 
+  void weigh(int64_t count) const {
+    kernels_.weigh_candidates(scratch_.candidates, count, maximum_, row_.temperature);
+  }
+
   int64_t select_top_k() {
     constexpr float kFirstReach = 4.0f;
     int64_t count = 0;
@@ -104,9 +107,13 @@ class RowSampler {
       count = collect(reach);
       if (count >= row_.top_k || std::isinf(reach)) break;
     }
-    if (count <= row_.top_k) return count;
-    std::nth_element(scratch_.candidates, scratch_.candidates + row_.top_k, scratch_.candidates + count, comes_before);
-    return row_.top_k;
+    if (count > row_.top_k) {
+      std::nth_element(scratch_.candidates, scratch_.candidates + row_.top_k, scratch_.candidates + count,
+                       comes_before);
+      count = row_.top_k;
+    }
+    weigh(count);
+    return count;
   }
 
   int64_t select_top_p_of_all() {
@@ -116,7 +123,8 @@ class RowSampler {
     for (int64_t b = 0; b < num_blocks(); ++b) total += scratch_.block_sums[b];
     for (float reach = kFirstReach;; reach *= 2.0f) {
       const int64_t count = collect(reach * row_.temperature);
-      if (std::isinf(reach) || weight_of_first(count) >= total * static_cast<double>(row_.top_p)) {
+      weigh(count);
+      if (std::isinf(reach) || weight_of(0, count) >= total * static_cast<double>(row_.top_p)) {
         return select_top_p(count, total);
       }
     }
@@ -133,8 +141,7 @@ class RowSampler {
     while (end - begin > kSortAtMost) {
       const int64_t middle = begin + (end - begin) / 2;
       std::nth_element(c + begin, c + middle, c + end, comes_before);
-      double half = 0;
-      for (int64_t i = begin; i < middle; ++i) half += static_cast<double>(weight(c[i].logit));
+      const double half = weight_of(begin, middle);
       if (half >= wanted) {
         end = middle;
       } else {
@@ -144,16 +151,16 @@ class RowSampler {
     }
     std::sort(c + begin, c + end, comes_before);
     while (begin < end) {
-      wanted -= static_cast<double>(weight(c[begin++].logit));
+      wanted -= weight(c[begin++]);
       if (wanted <= 0) break;
     }
     return begin;
   }
 
   TokenId draw_from_candidates(int64_t count) const {
-    double rest = uniform() * weight_of_first(count);
+    double rest = uniform() * weight_of(0, count);
     for (int64_t i = 0; i + 1 < count; ++i) {
-      const double w = static_cast<double>(weight(scratch_.candidates[i].logit));
+      const double w = weight(scratch_.candidates[i]);
       if (rest < w) return scratch_.candidates[i].id;
       rest -= w;
     }

@@ -19,6 +19,7 @@ struct LogitSummary {
 struct Candidate {
   float logit;
   TokenId id;
+  float weight;
 };
 
 struct SampleKernels {
@@ -27,8 +28,10 @@ struct SampleKernels {
   // partial sums in double (index modulo 8), added pairwise 4, 2, 1 apart. Where weights is not
   // null, the exponentials are stored there; it may be the logits themselves.
   void (*weigh)(const float* logits, int64_t n, float maximum, float temperature, float* weights, double* block_sums);
-  // Appends those >= threshold to `out` in order of id, and returns their number.
+  // Appends those >= threshold to `out` in order of id, without weights, and returns their number.
   int64_t (*collect)(const float* logits, int64_t n, float threshold, Candidate* out);
+  // weight = exponential((logit - maximum) / temperature).
+  void (*weigh_candidates)(Candidate* candidates, int64_t n, float maximum, float temperature);
 };
 
 const SampleKernels& sample_kernels_scalar();

@@ -39,15 +39,19 @@ void weigh(const float* logits, int64_t n, float maximum, float temperature, flo
 int64_t collect(const float* logits, int64_t n, float threshold, Candidate* out) {
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) {
-    if (logits[i] >= threshold) out[count++] = {logits[i], static_cast<TokenId>(i)};
+    if (logits[i] >= threshold) out[count++] = {logits[i], static_cast<TokenId>(i), 0.0f};
   }
   return count;
+}
+
+void weigh_candidates(Candidate* candidates, int64_t n, float maximum, float temperature) {
+  for (int64_t i = 0; i < n; ++i) candidates[i].weight = exponential((candidates[i].logit - maximum) / temperature);
 }
 
 }  // namespace
 
 const SampleKernels& sample_kernels_scalar() {
-  static constexpr SampleKernels kernels = {summarise, weigh, collect};
+  static constexpr SampleKernels kernels = {summarise, weigh, collect, weigh_candidates};
   return kernels;
 }
 
