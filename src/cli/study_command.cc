@@ -65,18 +65,20 @@ Status make_report(const study::StudyFolder& folder, const std::string& language
   return {};
 }
 
-int conclude(const Result<study::RunSummary>& summary, const study::StudyFolder& folder, const std::string& language) {
+int conclude(const Result<study::RunSummary>& summary, const study::StudyFolder& folder,
+             const std::string& language) {
   if (!summary) {
     const int code = complain(summary.error());
-    fmt::print(stderr, "what is stored stays; once that is put right: crible study resume {}\n", folder.root.string());
+    fmt::print(stderr, "what is stored stays; once that is put right: crible study resume {}\n",
+               folder.root.string());
     return code;
   }
   if (const Status reported = make_report(folder, language); !reported) return complain(reported.error());
   switch (summary->outcome) {
     case study::RunOutcome::kFinished: return kDone;
     case study::RunOutcome::kInterrupted:
-      fmt::print(stderr, "interrupted after {} of {} trials; go on with: crible study resume {}\n", summary->trials_done,
-                 summary->trials_planned, folder.root.string());
+      fmt::print(stderr, "interrupted after {} of {} trials; go on with: crible study resume {}\n",
+                 summary->trials_done, summary->trials_planned, folder.root.string());
       return kFailed;
     case study::RunOutcome::kStopped:
     case study::RunOutcome::kNothingMeasured:
@@ -99,13 +101,14 @@ Status check_language(const std::string& language) {
 }
 
 int run(const Arguments& arguments) {
-  if (const Status language = check_language(arguments.language); !language) return complain(language.error());
+  if (const Status language = check_language(arguments.language); !language)
+    return complain(language.error());
   const auto spec = study::load_spec(arguments.spec);
   if (!spec) return complain(spec.error());
   const auto options = run_options();
   if (!options) return complain(options.error());
-  const auto folder = study::create_study_folder(arguments.out.empty() ? study::default_study_root(spec->name)
-                                                                       : std::filesystem::path(arguments.out));
+  const auto folder = study::create_study_folder(
+      arguments.out.empty() ? study::default_study_root(spec->name) : std::filesystem::path(arguments.out));
   if (!folder) return complain(folder.error());
   const study::InterruptScope interrupt;
   study::Progress progress(stdout);
@@ -116,7 +119,8 @@ int run(const Arguments& arguments) {
 }
 
 int resume(const Arguments& arguments) {
-  if (const Status language = check_language(arguments.language); !language) return complain(language.error());
+  if (const Status language = check_language(arguments.language); !language)
+    return complain(language.error());
   const auto options = run_options();
   if (!options) return complain(options.error());
   const auto folder = study::open_study_folder(arguments.folder);
@@ -129,10 +133,12 @@ int resume(const Arguments& arguments) {
 }
 
 int report_again(const Arguments& arguments) {
-  if (const Status language = check_language(arguments.language); !language) return complain(language.error());
+  if (const Status language = check_language(arguments.language); !language)
+    return complain(language.error());
   const auto folder = study::open_study_folder(arguments.folder);
   if (!folder) return complain(folder.error());
-  if (const Status reported = make_report(*folder, arguments.language); !reported) return complain(reported.error());
+  if (const Status reported = make_report(*folder, arguments.language); !reported)
+    return complain(reported.error());
   return kDone;
 }
 
@@ -144,16 +150,18 @@ int check(const Arguments& arguments) {
              spec->configurations.size(), spec->scenarios.size(), spec->blocks, plan.trial_count);
   for (const auto& configuration : spec->configurations) {
     fmt::print("  {}: {}\n", configuration.name,
-               spec->target.engine == study::TargetEngine::kUrl ? configuration.url
-                                                                : study::shell_line(study::knob_flags(configuration.knobs)));
+               spec->target.engine == study::TargetEngine::kUrl
+                   ? configuration.url
+                   : study::shell_line(study::knob_flags(configuration.knobs)));
   }
   for (const auto& scenario : spec->scenarios) {
     const study::ScenarioWork work = study::scenario_named(scenario.name).work(scenario);
-    fmt::print("  {}: {} requests per trial, at most {:.0f} prompt tokens, {:.0f} decode steps\n", scenario.name,
-               work.requests, work.prompt_tokens, work.decode_steps);
+    fmt::print("  {}: {} requests per trial, at most {:.0f} prompt tokens, {:.0f} decode steps\n",
+               scenario.name, work.requests, work.prompt_tokens, work.decode_steps);
   }
   for (const auto& objective : spec->objectives) {
-    fmt::print("  {}: {} {}\n", objective.name, objective.sense == study::Sense::kMinimise ? "minimise" : "maximise",
+    fmt::print("  {}: {} {}\n", objective.name,
+               objective.sense == study::Sense::kMinimise ? "minimise" : "maximise",
                objective.reference.text());
   }
   for (int block = -1; const auto& visit : plan.visits) {
@@ -172,7 +180,8 @@ int run_study(int argc, char** argv) {
   app.require_subcommand(1);
   Arguments arguments;
   const auto add_language = [&](CLI::App* command) {
-    command->add_option("--lang", arguments.language, "language of the report, en or fr; the spec's own if not given");
+    command->add_option("--lang", arguments.language,
+                        "language of the report, en or fr; the spec's own if not given");
   };
   CLI::App* run_command = app.add_subcommand("run", "run a study from its spec and write the report");
   run_command->add_option("spec", arguments.spec, "the spec (YAML)")->required();
@@ -181,7 +190,8 @@ int run_study(int argc, char** argv) {
   CLI::App* resume_command = app.add_subcommand("resume", "make the trials that a study still lacks");
   resume_command->add_option("folder", arguments.folder, "the study's folder")->required();
   add_language(resume_command);
-  CLI::App* report_command = app.add_subcommand("report", "write the report again from the stored measurements");
+  CLI::App* report_command =
+      app.add_subcommand("report", "write the report again from the stored measurements");
   report_command->add_option("folder", arguments.folder, "the study's folder")->required();
   add_language(report_command);
   CLI::App* check_command = app.add_subcommand("check", "check a spec and print the plan; starts nothing");

@@ -8,15 +8,22 @@
 namespace crible::load {
 namespace {
 
-Nanoseconds from_seconds(double seconds) { return Nanoseconds(static_cast<int64_t>(std::llround(seconds * 1e9))); }
+Nanoseconds from_seconds(double seconds) {
+  return Nanoseconds(static_cast<int64_t>(std::llround(seconds * 1e9)));
+}
 
 // One stream's requests, in order; submits the next when one ends.
 class Stream {
  public:
   Stream(Client& client, std::vector<Request> requests, int first_index, int stride, int stream,
          Clock::duration pause, const OnExchange& on_exchange)
-      : client_(client), requests_(std::move(requests)), index_(first_index), stride_(stride), stream_(stream),
-        pause_(pause), on_exchange_(on_exchange) {}
+      : client_(client),
+        requests_(std::move(requests)),
+        index_(first_index),
+        stride_(stride),
+        stream_(stream),
+        pause_(pause),
+        on_exchange_(on_exchange) {}
 
   void send_next(TimePoint scheduled) {
     client_.submit(std::move(requests_[next_++]), scheduled, [this](Exchange&& exchange) {
@@ -63,8 +70,8 @@ std::vector<Nanoseconds> poisson_arrivals(double requests_per_s, int count, uint
   return offsets;
 }
 
-void run_closed_loop(Client& client, const ClosedLoop& loop, const MakeRequest& make, const OnExchange& on_exchange,
-                     const std::atomic<bool>& stop) {
+void run_closed_loop(Client& client, const ClosedLoop& loop, const MakeRequest& make,
+                     const OnExchange& on_exchange, const std::atomic<bool>& stop) {
   std::vector<Stream> streams;
   streams.reserve(static_cast<size_t>(loop.streams));
   for (int s = 0; s < loop.streams; ++s) {

@@ -31,8 +31,8 @@ using OnExchange = std::function<void(int index, int stream, Exchange&& exchange
 
 // Both build every request before the first is sent, and return when all have ended. Closed loop:
 // request i of stream s has index i * streams + s.
-void run_closed_loop(Client& client, const ClosedLoop& loop, const MakeRequest& make, const OnExchange& on_exchange,
-                     const std::atomic<bool>& stop);
+void run_closed_loop(Client& client, const ClosedLoop& loop, const MakeRequest& make,
+                     const OnExchange& on_exchange, const std::atomic<bool>& stop);
 void run_open_loop(Client& client, std::span<const Nanoseconds> offsets, const MakeRequest& make,
                    const OnExchange& on_exchange, const std::atomic<bool>& stop);
 

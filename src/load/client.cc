@@ -40,7 +40,8 @@ struct Client::Connection {
 Result<std::unique_ptr<Client>> Client::create(const Endpoint& endpoint) {
   CRIBLE_TRY(const SocketAddress address, resolve_address(endpoint));
   const int poll = ::epoll_create1(EPOLL_CLOEXEC);
-  if (poll < 0) return fail(ErrorCode::kResourceExhausted, "cannot create an epoll set: {}", std::strerror(errno));
+  if (poll < 0)
+    return fail(ErrorCode::kResourceExhausted, "cannot create an epoll set: {}", std::strerror(errno));
   return std::unique_ptr<Client>(new Client(endpoint, address, poll));
 }
 
@@ -54,7 +55,8 @@ Client::~Client() {
 
 void Client::submit(Request request, TimePoint scheduled, Transfer::Done done) {
   std::string bytes = serialize_request(endpoint_, "POST", request.path, request.body);
-  pending_.push_back(std::make_unique<Transfer>(std::move(request), std::move(bytes), scheduled, std::move(done)));
+  pending_.push_back(
+      std::make_unique<Transfer>(std::move(request), std::move(bytes), scheduled, std::move(done)));
   std::push_heap(pending_.begin(), pending_.end(), later);
 }
 
@@ -156,7 +158,8 @@ void Client::receive_some(Connection& connection) {
     return on_lost(connection, std::strerror(errno), at);
   }
   if (n == 0) return on_lost(connection, {}, at);
-  if (connection.transfer->on_data(std::string_view(buffer_.data(), static_cast<size_t>(n)), at)) complete(connection);
+  if (connection.transfer->on_data(std::string_view(buffer_.data(), static_cast<size_t>(n)), at))
+    complete(connection);
 }
 
 void Client::on_event(Connection& connection, uint32_t events) {
@@ -166,7 +169,8 @@ void Client::on_event(Connection& connection, uint32_t events) {
     socklen_t length = sizeof error;
     ::getsockopt(connection.fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error != 0) {
-      return on_lost(connection, fmt::format("cannot connect to {}: {}", to_url(endpoint_), std::strerror(error)), now());
+      return on_lost(connection,
+                     fmt::format("cannot connect to {}: {}", to_url(endpoint_), std::strerror(error)), now());
     }
     if (!(events & EPOLLOUT)) return;
     connection.connected = true;
@@ -189,7 +193,8 @@ void Client::on_lost(Connection& connection, const std::string& why, TimePoint a
   if (why.empty()) {
     transfer->on_close(at);
   } else {
-    transfer->abort(transfer->answered() ? ExchangeStatus::kBrokenStream : ExchangeStatus::kConnectFailed, why, at);
+    transfer->abort(transfer->answered() ? ExchangeStatus::kBrokenStream : ExchangeStatus::kConnectFailed,
+                    why, at);
   }
   --busy_;
   transfer->finish();

@@ -19,7 +19,11 @@ std::unique_ptr<ScriptedServer> serve(ScriptedServer::Handler handler) {
 }
 
 Request request(Clock::duration timeout = std::chrono::seconds(20)) {
-  return {.path = "/v1/chat/completions", .body = "{}", .expected_tokens = 8, .keep_text = true, .timeout = timeout};
+  return {.path = "/v1/chat/completions",
+          .body = "{}",
+          .expected_tokens = 8,
+          .keep_text = true,
+          .timeout = timeout};
 }
 
 Exchange exchange_with(const Endpoint& endpoint, Request r = request()) {
@@ -75,11 +79,13 @@ TEST(Client, EveryCutOfTheStreamGivesTheSameResult) {
   auto server = serve([](const ReceivedRequest& r, ScriptedConnection& c) {
     // The request's path carries the size of the pieces.
     const size_t piece = std::stoul(r.path.substr(1));
-    const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const std::string head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     std::string body;
-    for (const std::string frame : {R"({"choices":[{"delta":{"content":"é\"\ud83d\ude00"}}]})",
-                                    R"({"choices":[{"text":"b","finish_reason":"stop"}],"usage":null})",
-                                    R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}})", "[DONE]"}) {
+    for (const std::string frame :
+         {R"({"choices":[{"delta":{"content":"é\"\ud83d\ude00"}}]})",
+          R"({"choices":[{"text":"b","finish_reason":"stop"}],"usage":null})",
+          R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}})", "[DONE]"}) {
       body += "data: " + frame + "\r\n\r\n";
     }
     std::string wire = head;
@@ -112,22 +118,61 @@ struct Fault {
 constexpr const char* kToken = R"({"choices":[{"delta":{"content":"a"}}]})";
 
 const Fault kFaults[] = {
-    {"truncated", [](auto& c) { c.begin_stream(); c.frame(kToken); c.close(); }, ExchangeStatus::kBrokenStream, 200, "middle of the answer"},
-    {"reset", [](auto& c) { c.begin_stream(); c.frame(kToken); c.reset(); }, ExchangeStatus::kBrokenStream, 200, ""},
+    {"truncated",
+     [](auto& c) {
+       c.begin_stream();
+       c.frame(kToken);
+       c.close();
+     },
+     ExchangeStatus::kBrokenStream, 200, "middle of the answer"},
+    {"reset",
+     [](auto& c) {
+       c.begin_stream();
+       c.frame(kToken);
+       c.reset();
+     },
+     ExchangeStatus::kBrokenStream, 200, ""},
     {"no answer", [](auto& c) { c.close(); }, ExchangeStatus::kConnectFailed, 0, "before any answer"},
-    {"no done", [](auto& c) { c.begin_stream(); c.frame(kToken); c.send("0\r\n\r\n"); }, ExchangeStatus::kBrokenStream, 200, "[DONE]"},
-    {"bad json", [](auto& c) { c.begin_stream(); c.frame("{\"choices\":[}"); }, ExchangeStatus::kBrokenStream, 200, "not valid JSON"},
-    {"error frame", [](auto& c) { c.begin_stream(); c.frame(R"({"error":{"message":"out of blocks"}})"); }, ExchangeStatus::kBrokenStream, 200, "out of blocks"},
-    {"500", [](auto& c) { c.reply(500, R"({"error":{"message":"it broke","type":"x"}})"); }, ExchangeStatus::kHttpError, 500, "it broke"},
-    {"401 text", [](auto& c) { c.reply(401, "who are you", "text/plain"); }, ExchangeStatus::kHttpError, 401, "who are you"},
-    {"not a stream", [](auto& c) { c.reply(200, R"({"choices":[]})"); }, ExchangeStatus::kHttpError, 200, "not an event stream"},
-    {"garbage", [](auto& c) { c.send("SSH-2.0-x\r\n\r\n"); }, ExchangeStatus::kBrokenStream, 0, "status line"},
-    {"bad chunk", [](auto& c) { c.begin_stream(); c.send("zz\r\n"); }, ExchangeStatus::kBrokenStream, 200, "chunk size"},
-    {"extra bytes", [](auto& c) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"); }, ExchangeStatus::kBrokenStream, 200, "after the end"},
+    {"no done",
+     [](auto& c) {
+       c.begin_stream();
+       c.frame(kToken);
+       c.send("0\r\n\r\n");
+     },
+     ExchangeStatus::kBrokenStream, 200, "[DONE]"},
+    {"bad json",
+     [](auto& c) {
+       c.begin_stream();
+       c.frame("{\"choices\":[}");
+     },
+     ExchangeStatus::kBrokenStream, 200, "not valid JSON"},
+    {"error frame",
+     [](auto& c) {
+       c.begin_stream();
+       c.frame(R"({"error":{"message":"out of blocks"}})");
+     },
+     ExchangeStatus::kBrokenStream, 200, "out of blocks"},
+    {"500", [](auto& c) { c.reply(500, R"({"error":{"message":"it broke","type":"x"}})"); },
+     ExchangeStatus::kHttpError, 500, "it broke"},
+    {"401 text", [](auto& c) { c.reply(401, "who are you", "text/plain"); }, ExchangeStatus::kHttpError, 401,
+     "who are you"},
+    {"not a stream", [](auto& c) { c.reply(200, R"({"choices":[]})"); }, ExchangeStatus::kHttpError, 200,
+     "not an event stream"},
+    {"garbage", [](auto& c) { c.send("SSH-2.0-x\r\n\r\n"); }, ExchangeStatus::kBrokenStream, 0,
+     "status line"},
+    {"bad chunk",
+     [](auto& c) {
+       c.begin_stream();
+       c.send("zz\r\n");
+     },
+     ExchangeStatus::kBrokenStream, 200, "chunk size"},
+    {"extra bytes", [](auto& c) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"); },
+     ExchangeStatus::kBrokenStream, 200, "after the end"},
 };
 
 TEST(Client, EveryFaultIsData) {
-  auto server = serve([](const ReceivedRequest& r, ScriptedConnection& c) { kFaults[std::stoul(r.path.substr(1))].play(c); });
+  auto server = serve(
+      [](const ReceivedRequest& r, ScriptedConnection& c) { kFaults[std::stoul(r.path.substr(1))].play(c); });
   for (size_t i = 0; i < std::size(kFaults); ++i) {
     Request r = request();
     r.path = "/" + std::to_string(i);
@@ -155,7 +200,9 @@ TEST(Client, SilenceIsATimeOut) {
 
 TEST(Client, NobodyListens) {
   Endpoint endpoint;
-  { endpoint = serve([](const auto&, auto&) {})->endpoint(); }
+  {
+    endpoint = serve([](const auto&, auto&) {})->endpoint();
+  }
   const Exchange e = exchange_with(endpoint);
   EXPECT_EQ(e.status, ExchangeStatus::kConnectFailed);
   EXPECT_NE(e.error.find("refused"), std::string::npos) << e.error;
@@ -170,8 +217,9 @@ TEST(Client, ConnectionsAreKeptAndReplacedWhenStale) {
   auto client = Client::create(server->endpoint()).value();
   const std::atomic<bool> stop{false};
   int ok = 0;
-  run_closed_loop(*client, {.streams = 1, .requests_per_stream = 6}, [](int, int) { return request(); },
-                  [&](int, int, Exchange&& e) { ok += e.status == ExchangeStatus::kOk; }, stop);
+  run_closed_loop(
+      *client, {.streams = 1, .requests_per_stream = 6}, [](int, int) { return request(); },
+      [&](int, int, Exchange&& e) { ok += e.status == ExchangeStatus::kOk; }, stop);
   EXPECT_EQ(ok, 6);
   EXPECT_EQ(client->connections_opened(), 3);
   EXPECT_EQ(server->connections(), 3);
@@ -190,12 +238,13 @@ TEST(Client, StopCancelsEverythingOnce) {
     std::this_thread::sleep_for(std::chrono::milliseconds(60));
     stop = true;
   });
-  run_closed_loop(*client, {.streams = 4, .requests_per_stream = 3}, [](int, int) { return request(); },
-                  [&](int index, int, Exchange&& e) {
-                    EXPECT_EQ(e.status, ExchangeStatus::kCancelled);
-                    ++calls[index];
-                  },
-                  stop);
+  run_closed_loop(
+      *client, {.streams = 4, .requests_per_stream = 3}, [](int, int) { return request(); },
+      [&](int index, int, Exchange&& e) {
+        EXPECT_EQ(e.status, ExchangeStatus::kCancelled);
+        ++calls[index];
+      },
+      stop);
   stopper.join();
   release.count_down();
   EXPECT_EQ(calls.size(), 4u);
@@ -220,13 +269,14 @@ TEST(Client, ManyStreamsAtOnce) {
   const std::atomic<bool> stop{false};
   int64_t tokens = 0;
   std::map<int, int> indices;
-  run_closed_loop(*client, {.streams = 32, .requests_per_stream = 5}, [](int, int) { return request(); },
-                  [&](int index, int stream, Exchange&& e) {
-                    EXPECT_EQ(index % 32, stream);
-                    ++indices[index];
-                    tokens += std::ssize(e.tokens);
-                  },
-                  stop);
+  run_closed_loop(
+      *client, {.streams = 32, .requests_per_stream = 5}, [](int, int) { return request(); },
+      [&](int index, int stream, Exchange&& e) {
+        EXPECT_EQ(index % 32, stream);
+        ++indices[index];
+        tokens += std::ssize(e.tokens);
+      },
+      stop);
   EXPECT_EQ(tokens, 32 * 5 * 20);
   EXPECT_EQ(indices.size(), 160u);
   EXPECT_LE(client->connections_opened(), 32);
@@ -242,13 +292,14 @@ TEST(OpenLoop, ASlowServerDoesNotDelayTheSchedule) {
   const std::atomic<bool> stop{false};
   const auto offsets = constant_arrivals(200, 20);
   std::vector<TimePoint> scheduled(offsets.size());
-  run_open_loop(*client, offsets, [](int, int) { return request(); },
-                [&](int index, int, Exchange&& e) {
-                  scheduled[static_cast<size_t>(index)] = e.scheduled;
-                  EXPECT_GE(*e.sent, e.scheduled);
-                  EXPECT_EQ(e.status, ExchangeStatus::kOk);
-                },
-                stop);
+  run_open_loop(
+      *client, offsets, [](int, int) { return request(); },
+      [&](int index, int, Exchange&& e) {
+        scheduled[static_cast<size_t>(index)] = e.scheduled;
+        EXPECT_GE(*e.sent, e.scheduled);
+        EXPECT_EQ(e.status, ExchangeStatus::kOk);
+      },
+      stop);
   for (size_t i = 1; i < offsets.size(); ++i) EXPECT_EQ(scheduled[i] - scheduled[0], offsets[i]);
   EXPECT_GT(client->connections_opened(), 4);
 }

@@ -21,7 +21,8 @@ class FrameReader {
         cursor_.skip_value();
       }
     });
-    if (!cursor_.ok() || !cursor_.at_end()) return fail(ErrorCode::kCorrupt, "a frame of the stream is not valid JSON");
+    if (!cursor_.ok() || !cursor_.at_end())
+      return fail(ErrorCode::kCorrupt, "a frame of the stream is not valid JSON");
     return std::move(frame_);
   }
 

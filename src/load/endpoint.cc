@@ -10,7 +10,8 @@ namespace crible::load {
 Result<Endpoint> parse_endpoint(std::string_view url) {
   constexpr std::string_view kScheme = "http://";
   if (url.starts_with("https://")) {
-    return fail(ErrorCode::kUnsupported, "'{}': https is not supported; give the server's own http address", url);
+    return fail(ErrorCode::kUnsupported, "'{}': https is not supported; give the server's own http address",
+                url);
   }
   if (!url.starts_with(kScheme)) {
     return fail(ErrorCode::kInvalidArgument, "'{}' is not a URL of the form http://host:port", url);
@@ -58,7 +59,8 @@ Result<SocketAddress> resolve_address(const Endpoint& endpoint) {
   const std::string port = std::to_string(endpoint.port);
   const int code = ::getaddrinfo(endpoint.host.c_str(), port.c_str(), &hints, &found);
   if (code != 0) {
-    return fail(ErrorCode::kNotFound, "cannot resolve the host '{}': {}", endpoint.host, ::gai_strerror(code));
+    return fail(ErrorCode::kNotFound, "cannot resolve the host '{}': {}", endpoint.host,
+                ::gai_strerror(code));
   }
   SocketAddress address;
   std::memcpy(&address.storage, found->ai_addr, found->ai_addrlen);

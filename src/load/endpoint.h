@@ -13,7 +13,7 @@
 namespace crible::load {
 
 struct Endpoint {
-  std::string host;       // name or address, without brackets
+  std::string host;  // name or address, without brackets
   uint16_t port = 80;
   std::string base_path;  // "" or "/prefix", put before every path
   std::string api_key;    // sent as a bearer token; empty = none

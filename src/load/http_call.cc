@@ -43,7 +43,9 @@ HttpCaller& HttpCaller::operator=(HttpCaller&& other) noexcept {
   return *this;
 }
 
-HttpCaller::~HttpCaller() { disconnect(); }
+HttpCaller::~HttpCaller() {
+  disconnect();
+}
 
 void HttpCaller::disconnect() {
   if (fd_ >= 0) ::close(fd_);
@@ -74,7 +76,8 @@ Result<HttpReply> HttpCaller::exchange(std::string_view request, TimePoint deadl
     CRIBLE_RETURN_IF_ERROR(wait_ready(fd_, POLLOUT, deadline));
     const ssize_t n = ::send(fd_, request.data(), request.size(), MSG_NOSIGNAL);
     if (n > 0) request.remove_prefix(static_cast<size_t>(n));
-    if (n < 0 && errno != EAGAIN && errno != EINTR) return fail(ErrorCode::kIo, "send: {}", std::strerror(errno));
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+      return fail(ErrorCode::kIo, "send: {}", std::strerror(errno));
   }
   HttpResponseReader reader;
   HttpReply reply;
@@ -95,7 +98,8 @@ Result<HttpReply> HttpCaller::exchange(std::string_view request, TimePoint deadl
       CRIBLE_TRY(const size_t taken, reader.advance(data, body));
       reply.body.append(body);
       data.remove_prefix(taken);
-      if (reply.body.size() > kMaxReplyBytes) return fail(ErrorCode::kResourceExhausted, "the answer is over 64 MiB");
+      if (reply.body.size() > kMaxReplyBytes)
+        return fail(ErrorCode::kResourceExhausted, "the answer is over 64 MiB");
     }
   }
   reply.code = reader.code();

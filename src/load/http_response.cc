@@ -13,7 +13,8 @@ constexpr size_t kMaxLineBytes = 4 << 10;
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
+    text.remove_suffix(1);
   return text;
 }
 
@@ -43,7 +44,8 @@ Result<size_t> HttpResponseReader::advance(std::string_view data, std::string_vi
       line_.append(data.substr(0, kMaxHeadBytes));
       const size_t end = line_.find("\r\n\r\n", before < 3 ? 0 : before - 3);
       if (end == std::string::npos) {
-        if (line_.size() > kMaxHeadBytes) return fail(ErrorCode::kCorrupt, "the response's head is over 64 KiB");
+        if (line_.size() > kMaxHeadBytes)
+          return fail(ErrorCode::kCorrupt, "the response's head is over 64 KiB");
         return line_.size() - before;
       }
       const size_t taken = end + 4 - before;
@@ -53,7 +55,8 @@ Result<size_t> HttpResponseReader::advance(std::string_view data, std::string_vi
       return taken;
     }
     case State::kBody: {
-      const size_t taken = framing_ == Framing::kUntilClose ? data.size() : std::min<uint64_t>(data.size(), remaining_);
+      const size_t taken =
+          framing_ == Framing::kUntilClose ? data.size() : std::min<uint64_t>(data.size(), remaining_);
       body = data.substr(0, taken);
       if (framing_ == Framing::kLength && (remaining_ -= taken) == 0) state_ = State::kDone;
       return taken;
@@ -68,7 +71,8 @@ Result<size_t> HttpResponseReader::advance(std::string_view data, std::string_vi
       const size_t newline = data.find('\n');
       if (newline == std::string_view::npos) {
         line_.append(data);
-        if (line_.size() > kMaxLineBytes) return fail(ErrorCode::kCorrupt, "a chunk's size line is over 4 KiB");
+        if (line_.size() > kMaxLineBytes)
+          return fail(ErrorCode::kCorrupt, "a chunk's size line is over 4 KiB");
         return data.size();
       }
       line_.append(data.substr(0, newline));
@@ -122,7 +126,8 @@ Status HttpResponseReader::read_head() {
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(end + 2);
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return fail(ErrorCode::kCorrupt, "'{}' is not a header", line.substr(0, 60));
+    if (colon == std::string_view::npos)
+      return fail(ErrorCode::kCorrupt, "'{}' is not a header", line.substr(0, 60));
     CRIBLE_RETURN_IF_ERROR(read_header(line.substr(0, colon), trim(line.substr(colon + 1))));
   }
   if (code_ == 204 || code_ == 304) state_ = State::kDone;

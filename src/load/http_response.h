@@ -37,8 +37,8 @@ class HttpResponseReader {
 
   State state_ = State::kHead;
   Framing framing_ = Framing::kUntilClose;
-  std::string line_;         // the head, a chunk-size line or a trailer line as far as it has come
-  uint64_t remaining_ = 0;   // bytes of the body or of the chunk
+  std::string line_;        // the head, a chunk-size line or a trailer line as far as it has come
+  uint64_t remaining_ = 0;  // bytes of the body or of the chunk
   int code_ = 0;
   bool started_ = false;
   bool keep_alive_ = true;

@@ -26,7 +26,9 @@ double thread_cpu_seconds() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-std::string chunk(std::string_view data) { return fmt::format("{:x}\r\ndata: {}\n\n\r\n", data.size() + 8, data); }
+std::string chunk(std::string_view data) {
+  return fmt::format("{:x}\r\ndata: {}\n\n\r\n", data.size() + 8, data);
+}
 
 // What a real server sends for one token of a chat, about 200 bytes.
 const std::string kFrame = chunk(
@@ -38,7 +40,9 @@ const std::string kFrame = chunk(
 class NullServer {
  public:
   NullServer(int streams, int frames, double frames_per_s)
-      : frames_(frames), interval_(static_cast<int64_t>(1e9 / frames_per_s)), sockets_(static_cast<size_t>(streams)),
+      : frames_(frames),
+        interval_(static_cast<int64_t>(1e9 / frames_per_s)),
+        sockets_(static_cast<size_t>(streams)),
         sent_(static_cast<size_t>(streams)) {
     listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
@@ -53,12 +57,14 @@ class NullServer {
     thread_ = std::thread([this] { serve(); });
   }
   ~NullServer() {
-    thread_.join();
+    join();
     ::close(listener_);
   }
 
   Endpoint endpoint() const { return {.host = "127.0.0.1", .port = port_, .base_path = {}, .api_key = {}}; }
-  void join() { if (thread_.joinable()) thread_.join(); }
+  void join() {
+    if (thread_.joinable()) thread_.join();
+  }
   const std::vector<TimePoint>& sent(int stream) const { return sent_[static_cast<size_t>(stream)]; }
 
  private:
@@ -123,15 +129,16 @@ void BM_Streams(benchmark::State& state) {
     auto client = Client::create(server.endpoint()).value();
     std::vector<std::vector<TimePoint>> stamps(static_cast<size_t>(streams));
     const double cpu_before = thread_cpu_seconds();
-    run_closed_loop(*client, {.streams = streams, .requests_per_stream = 1},
-                    [&](int index, int) {
-                      return Request{.path = "/" + std::to_string(index), .body = "{}", .expected_tokens = frames};
-                    },
-                    [&](int index, int, Exchange&& e) {
-                      CHECK(e.status == ExchangeStatus::kOk, "{}", e.error);
-                      stamps[static_cast<size_t>(index)] = std::move(e.tokens);
-                    },
-                    stop);
+    run_closed_loop(
+        *client, {.streams = streams, .requests_per_stream = 1},
+        [&](int index, int) {
+          return Request{.path = "/" + std::to_string(index), .body = "{}", .expected_tokens = frames};
+        },
+        [&](int index, int, Exchange&& e) {
+          CHECK(e.status == ExchangeStatus::kOk, "{}", e.error);
+          stamps[static_cast<size_t>(index)] = std::move(e.tokens);
+        },
+        stop);
     cpu_s += thread_cpu_seconds() - cpu_before;
     server.join();
     for (int s = 0; s < streams; ++s) {
@@ -142,7 +149,9 @@ void BM_Streams(benchmark::State& state) {
     }
   }
   std::ranges::sort(added_ms);
-  const auto quantile = [&](double q) { return added_ms[static_cast<size_t>(q * double(added_ms.size() - 1))]; };
+  const auto quantile = [&](double q) {
+    return added_ms[static_cast<size_t>(q * double(added_ms.size() - 1))];
+  };
   state.counters["cpu_s_per_Mframe"] = cpu_s * 1e6 / double(received);
   state.counters["added_ms_p50"] = quantile(0.5);
   state.counters["added_ms_p99"] = quantile(0.99);
@@ -151,12 +160,20 @@ void BM_Streams(benchmark::State& state) {
 
 // Parsing alone: the ceiling of the above.
 void BM_ParseFrame(benchmark::State& state) {
-  const std::string_view json = std::string_view(kFrame).substr(kFrame.find('{'), kFrame.rfind('}') + 1 - kFrame.find('{'));
+  const std::string_view json =
+      std::string_view(kFrame).substr(kFrame.find('{'), kFrame.rfind('}') + 1 - kFrame.find('{'));
   for (auto _ : state) benchmark::DoNotOptimize(read_completion_frame(json, nullptr));
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(json.size()));
 }
 
-BENCHMARK(BM_Streams)->Args({1, 1000})->Args({50, 5000})->Args({200, 20000})->Args({1000, 100000})->Iterations(1)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Streams)
+    ->Args({1, 1000})
+    ->Args({50, 5000})
+    ->Args({200, 20000})
+    ->Args({1000, 100000})
+    ->Iterations(1)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_ParseFrame);
 
 }  // namespace

@@ -2,10 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
 #include <set>
-#include <nlohmann/json.hpp>
 
 #include "load/arrival.h"
 #include "load/completion_frame.h"
@@ -23,14 +23,16 @@ namespace {
 using nlohmann::json;
 
 TEST(Endpoint, UrlsBothWays) {
-  for (const std::string url : {"http://127.0.0.1:8000", "http://host:1", "http://[::1]:80/base", "http://a:65535/x/y"}) {
+  for (const std::string url :
+       {"http://127.0.0.1:8000", "http://host:1", "http://[::1]:80/base", "http://a:65535/x/y"}) {
     const auto endpoint = parse_endpoint(url);
     ASSERT_TRUE(endpoint) << endpoint.error().message;
     EXPECT_EQ(to_url(*endpoint), url);
   }
   EXPECT_EQ(parse_endpoint("http://h")->port, 80);
   EXPECT_EQ(parse_endpoint("http://h:9/v/")->base_path, "/v");
-  for (const std::string url : {"", "h:1", "https://h", "http://", "http://h:0", "http://h:70000", "http://h:x", "http://[::1"}) {
+  for (const std::string url :
+       {"", "h:1", "https://h", "http://", "http://h:0", "http://h:70000", "http://h:x", "http://[::1"}) {
     EXPECT_FALSE(parse_endpoint(url)) << url;
   }
 }
@@ -45,14 +47,34 @@ TEST(CompletionFrame, AgreesWithADocumentParserOnRandomFrames) {
     bool token = false, output = false;
     const std::string piece = texts[static_cast<size_t>(pick(static_cast<int>(texts.size())))];
     switch (pick(5)) {
-      case 0: choice["text"] = piece; text = piece; token = output = !piece.empty(); break;
-      case 1: choice["delta"] = {{"role", "assistant"}, {"content", piece}}; text = piece; token = output = !piece.empty(); break;
-      case 2: choice["delta"] = {{pick(2) ? "reasoning" : "reasoning_content", piece}}; token = !piece.empty(); break;
-      case 3: choice["delta"] = {{"content", nullptr}, {"tool_calls", {{{"index", 0}, {"function", {{"arguments", piece}}}}}}}; token = output = true; break;
-      default: choice["delta"] = json::object(); choice["logprobs"] = {{"x", {1, -2.5e3, true, nullptr, {{"y", "z"}}}}};
+      case 0:
+        choice["text"] = piece;
+        text = piece;
+        token = output = !piece.empty();
+        break;
+      case 1:
+        choice["delta"] = {{"role", "assistant"}, {"content", piece}};
+        text = piece;
+        token = output = !piece.empty();
+        break;
+      case 2:
+        choice["delta"] = {{pick(2) ? "reasoning" : "reasoning_content", piece}};
+        token = !piece.empty();
+        break;
+      case 3:
+        choice["delta"] = {{"content", nullptr},
+                           {"tool_calls", {{{"index", 0}, {"function", {{"arguments", piece}}}}}}};
+        token = output = true;
+        break;
+      default:
+        choice["delta"] = json::object();
+        choice["logprobs"] = {{"x", {1, -2.5e3, true, nullptr, {{"y", "z"}}}}};
     }
     const std::string reason = pick(3) == 0 ? "stop" : "";
-    if (!reason.empty()) choice["finish_reason"] = reason; else choice["finish_reason"] = nullptr;
+    if (!reason.empty())
+      choice["finish_reason"] = reason;
+    else
+      choice["finish_reason"] = nullptr;
     json frame = {{"id", "x"}, {"choices", {choice}}, {"created", 1}};
     std::optional<Usage> usage;
     if (pick(2)) {
@@ -73,20 +95,24 @@ TEST(CompletionFrame, AgreesWithADocumentParserOnRandomFrames) {
     EXPECT_EQ(read->finish_reason, reason) << wire;
     EXPECT_EQ(read->usage, usage) << wire;
     // Every cut of a document is no document.
-    EXPECT_FALSE(read_completion_frame(wire.substr(0, static_cast<size_t>(pick(static_cast<int>(wire.size())))), nullptr));
+    EXPECT_FALSE(read_completion_frame(
+        wire.substr(0, static_cast<size_t>(pick(static_cast<int>(wire.size())))), nullptr));
   }
 }
 
 TEST(JsonCursor, AcceptsExactlyWhatADocumentParserAccepts) {
   std::mt19937 random(2);
   const std::string letters = "{}[]\",:0123456789.eE+-truefalsn \\u\n\x01";
-  const std::vector<std::string> seeds = {R"({"a":[1,2.5,-0,1e5,true,false,null,"x\u00e9\n"]})", R"([[],{},"",0])", "-1.5E-3", "\"a\""};
+  const std::vector<std::string> seeds = {R"({"a":[1,2.5,-0,1e5,true,false,null,"x\u00e9\n"]})",
+                                          R"([[],{},"",0])", "-1.5E-3", "\"a\""};
   for (int i = 0; i < 20000; ++i) {
     std::string text = seeds[random() % seeds.size()];
     for (unsigned k = random() % 3; k > 0 && !text.empty(); --k) {
       const size_t at = random() % text.size();
-      if (random() % 2) text[at] = letters[random() % letters.size()];
-      else text.erase(at, 1);
+      if (random() % 2)
+        text[at] = letters[random() % letters.size()];
+      else
+        text.erase(at, 1);
     }
     JsonCursor cursor(text);
     cursor.skip_value();
@@ -113,7 +139,8 @@ TEST(ErrorMessage, OpenAiShapeOrTheBeginning) {
 
 TEST(Arrivals, ConstantRateIsExact) {
   const auto offsets = constant_arrivals(250, 1000);
-  for (size_t i = 0; i < offsets.size(); ++i) EXPECT_EQ(offsets[i].count(), static_cast<int64_t>(i) * 4'000'000);
+  for (size_t i = 0; i < offsets.size(); ++i)
+    EXPECT_EQ(offsets[i].count(), static_cast<int64_t>(i) * 4'000'000);
 }
 
 TEST(Arrivals, PoissonHasTheRateAndTheSpreadOfOne) {
@@ -122,7 +149,8 @@ TEST(Arrivals, PoissonHasTheRateAndTheSpreadOfOne) {
   EXPECT_TRUE(std::is_sorted(offsets.begin(), offsets.end()));
   EXPECT_EQ(offsets[0].count(), 0);
   std::vector<double> gaps;
-  for (size_t i = 1; i < offsets.size(); ++i) gaps.push_back(static_cast<double>((offsets[i] - offsets[i - 1]).count()) * 1e-9);
+  for (size_t i = 1; i < offsets.size(); ++i)
+    gaps.push_back(static_cast<double>((offsets[i] - offsets[i - 1]).count()) * 1e-9);
   const double mean = std::accumulate(gaps.begin(), gaps.end(), 0.0) / double(gaps.size());
   double variance = 0;
   for (const double gap : gaps) variance += (gap - mean) * (gap - mean);
@@ -151,7 +179,10 @@ TEST(Prompts, OnlySingleTokenWordsAreKept) {
                   json tokens = json::array();
                   std::string word;
                   for (const char letter : json::parse(r.body)["prompt"].get<std::string>() + " ") {
-                    if (letter != ' ') { word += letter; continue; }
+                    if (letter != ' ') {
+                      word += letter;
+                      continue;
+                    }
                     if (!word.empty()) tokens.push_back(1000 + word.size());
                     if (word.size() > 5) tokens.push_back(1);
                     word.clear();
@@ -177,7 +208,9 @@ TEST(Prompts, OnlySingleTokenWordsAreKept) {
 }
 
 TEST(Prompts, ServersThatCannotTokenizeAreNamed) {
-  auto server = ScriptedServer::start([](const auto&, auto& c) { c.reply(404, R"({"error":{"message":"no such route"}})"); }).value();
+  auto server = ScriptedServer::start([](const auto&, auto& c) {
+                  c.reply(404, R"({"error":{"message":"no such route"}})");
+                }).value();
   HttpCaller caller(server->endpoint());
   const auto pool = learn_word_pool(caller, "m");
   ASSERT_FALSE(pool);
@@ -202,7 +235,10 @@ TEST(Prompts, BodiesAskForStreamedGreedyExactAnswers) {
 TEST(HttpCaller, RepliesDeadlinesAndStaleConnections) {
   std::atomic<bool> hang{false};
   auto server = ScriptedServer::start([&](const ReceivedRequest& r, ScriptedConnection& c) {
-                  if (hang) { std::this_thread::sleep_for(std::chrono::milliseconds(300)); return c.close(); }
+                  if (hang) {
+                    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+                    return c.close();
+                  }
                   if (r.on_connection == 1) return c.close();
                   c.reply(r.path == "/bad" ? 503 : 200, r.method + r.body);
                 }).value();
@@ -249,7 +285,8 @@ struct GoodRun {
 
 void expect_only(const Judgement& judgement, FindingKind kind) {
   ASSERT_EQ(judgement.findings.size(), 1u);
-  EXPECT_EQ(judgement.findings[0].kind, kind) << finding_name(judgement.findings[0].kind) << judgement.findings[0].detail;
+  EXPECT_EQ(judgement.findings[0].kind, kind)
+      << finding_name(judgement.findings[0].kind) << judgement.findings[0].detail;
   EXPECT_EQ(judgement.valid, !spoils(kind));
 }
 
@@ -261,19 +298,74 @@ TEST(Validity, AGoodRunHasNothingToSay) {
 }
 
 TEST(Validity, EachRuleAlone) {
-  { GoodRun r; r.facts.wall = std::chrono::seconds(3); expect_only(r.judged(), FindingKind::kClocksDisagree); }
-  { GoodRun r; r.facts.planned = 11; expect_only(r.judged(), FindingKind::kNotDelivered); }
-  { GoodRun r; r.exchanges[3].status = ExchangeStatus::kCancelled; expect_only(r.judged(), FindingKind::kNotDelivered); }
-  { GoodRun r; for (auto& e : r.exchanges) e.sent = e.scheduled + std::chrono::milliseconds(30); expect_only(r.judged(), FindingKind::kClientLag); }
-  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 400; expect_only(r.judged(), FindingKind::kRefused); }
-  { GoodRun r; r.exchanges[0].usage->prompt_tokens = 21; expect_only(r.judged(), FindingKind::kPromptLength); }
-  { GoodRun r; r.exchanges[0].usage->output_tokens = 3; expect_only(r.judged(), FindingKind::kOutputLength); }
-  { GoodRun r; r.exchanges[0].usage.reset(); expect_only(r.judged(), FindingKind::kUsageMissing); }
-  { GoodRun r; r.expectation = CacheExpectation::kMiss; r.exchanges[0].usage->cached_tokens = 16; expect_only(r.judged(), FindingKind::kMissWasCached); }
-  { GoodRun r; r.expectation = CacheExpectation::kHit; expect_only(r.judged(), FindingKind::kHitNotConfirmed); }
-  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kTimedOut; expect_only(r.judged(), FindingKind::kServerErrors); }
-  { GoodRun r; r.exchanges[0].status = ExchangeStatus::kHttpError; r.exchanges[0].http_code = 429; expect_only(r.judged(), FindingKind::kServerErrors); }
-  { GoodRun r; r.exchanges[0].tokens.pop_back(); expect_only(r.judged(), FindingKind::kFramesMerged); }
+  {
+    GoodRun r;
+    r.facts.wall = std::chrono::seconds(3);
+    expect_only(r.judged(), FindingKind::kClocksDisagree);
+  }
+  {
+    GoodRun r;
+    r.facts.planned = 11;
+    expect_only(r.judged(), FindingKind::kNotDelivered);
+  }
+  {
+    GoodRun r;
+    r.exchanges[3].status = ExchangeStatus::kCancelled;
+    expect_only(r.judged(), FindingKind::kNotDelivered);
+  }
+  {
+    GoodRun r;
+    for (auto& e : r.exchanges) e.sent = e.scheduled + std::chrono::milliseconds(30);
+    expect_only(r.judged(), FindingKind::kClientLag);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].status = ExchangeStatus::kHttpError;
+    r.exchanges[0].http_code = 400;
+    expect_only(r.judged(), FindingKind::kRefused);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].usage->prompt_tokens = 21;
+    expect_only(r.judged(), FindingKind::kPromptLength);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].usage->output_tokens = 3;
+    expect_only(r.judged(), FindingKind::kOutputLength);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].usage.reset();
+    expect_only(r.judged(), FindingKind::kUsageMissing);
+  }
+  {
+    GoodRun r;
+    r.expectation = CacheExpectation::kMiss;
+    r.exchanges[0].usage->cached_tokens = 16;
+    expect_only(r.judged(), FindingKind::kMissWasCached);
+  }
+  {
+    GoodRun r;
+    r.expectation = CacheExpectation::kHit;
+    expect_only(r.judged(), FindingKind::kHitNotConfirmed);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].status = ExchangeStatus::kTimedOut;
+    expect_only(r.judged(), FindingKind::kServerErrors);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].status = ExchangeStatus::kHttpError;
+    r.exchanges[0].http_code = 429;
+    expect_only(r.judged(), FindingKind::kServerErrors);
+  }
+  {
+    GoodRun r;
+    r.exchanges[0].tokens.pop_back();
+    expect_only(r.judged(), FindingKind::kFramesMerged);
+  }
 }
 
 TEST(Validity, OneLateRequestIsNoLag) {

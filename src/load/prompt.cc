@@ -17,16 +17,19 @@ Result<std::vector<TokenId>> tokenize(HttpCaller& server, const std::string& mod
   const json body = {{"model", model}, {"prompt", text}, {"add_special_tokens", false}};
   CRIBLE_TRY(const HttpReply reply, server.call("POST", "/tokenize", body.dump(), kTokenizeTimeout));
   if (reply.code != 200) {
-    return fail(ErrorCode::kUnsupported, "POST /tokenize answered {}: {}; the study needs it to make prompts of exact length",
+    return fail(ErrorCode::kUnsupported,
+                "POST /tokenize answered {}: {}; the study needs it to make prompts of exact length",
                 reply.code, error_message(reply.body));
   }
   const json parsed = json::parse(reply.body, nullptr, false);
   if (!parsed.is_object() || !parsed.contains("tokens") || !parsed["tokens"].is_array()) {
-    return fail(ErrorCode::kUnsupported, "POST /tokenize answered without a list of tokens: {}", reply.body.substr(0, 200));
+    return fail(ErrorCode::kUnsupported, "POST /tokenize answered without a list of tokens: {}",
+                reply.body.substr(0, 200));
   }
   std::vector<TokenId> ids;
   for (const json& id : parsed["tokens"]) {
-    if (!id.is_number_integer()) return fail(ErrorCode::kUnsupported, "POST /tokenize answered a token that is no integer");
+    if (!id.is_number_integer())
+      return fail(ErrorCode::kUnsupported, "POST /tokenize answered a token that is no integer");
     ids.push_back(id.get<TokenId>());
   }
   return ids;
@@ -44,8 +47,8 @@ json request_base(const std::string& model, int output_tokens, bool ignore_eos) 
 
 // Keeps the words of `words` that are one token. A group whose count is its size holds only such
 // words, because every word is at least one token; any other group is halved.
-Status keep_single_tokens(HttpCaller& server, const std::string& model, std::span<const std::string_view> words,
-                          WordPool& pool) {
+Status keep_single_tokens(HttpCaller& server, const std::string& model,
+                          std::span<const std::string_view> words, WordPool& pool) {
   std::string text;
   for (const std::string_view word : words) text.append(" ").append(word);
   CRIBLE_TRY(const std::vector<TokenId> ids, tokenize(server, model, text));
@@ -65,8 +68,9 @@ Result<WordPool> learn_word_pool(HttpCaller& server, const std::string& model) {
   WordPool pool;
   CRIBLE_RETURN_IF_ERROR(keep_single_tokens(server, model, english_words(), pool));
   if (pool.words.size() < kFewestWords) {
-    return fail(ErrorCode::kUnsupported, "only {} of {} common words are one token to this server; {} are needed",
-                pool.words.size(), english_words().size(), kFewestWords);
+    return fail(ErrorCode::kUnsupported,
+                "only {} of {} common words are one token to this server; {} are needed", pool.words.size(),
+                english_words().size(), kFewestWords);
   }
   return pool;
 }
@@ -99,7 +103,8 @@ std::string chat_body(const std::string& model, std::span<const ChatMessage> mes
                       bool ignore_eos) {
   json body = request_base(model, output_tokens, ignore_eos);
   json list = json::array();
-  for (const ChatMessage& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
+  for (const ChatMessage& message : messages)
+    list.push_back({{"role", message.role}, {"content", message.content}});
   body["messages"] = std::move(list);
   return body.dump();
 }

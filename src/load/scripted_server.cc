@@ -26,12 +26,14 @@ void ScriptedConnection::send(std::string_view bytes) {
 }
 
 void ScriptedConnection::reply(int code, std::string_view body, std::string_view content_type) {
-  send(fmt::format("HTTP/1.1 {} Scripted\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n{}", code, content_type,
-                   body.size(), body));
+  send(fmt::format("HTTP/1.1 {} Scripted\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n{}", code,
+                   content_type, body.size(), body));
 }
 
 void ScriptedConnection::begin_stream() {
-  send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n");
+  send(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n");
 }
 
 void ScriptedConnection::frame(std::string_view data) {
@@ -62,7 +64,8 @@ Result<std::unique_ptr<ScriptedServer>> ScriptedServer::start(Handler handler) {
     if (listener >= 0) ::close(listener);
     return fail(ErrorCode::kIo, "cannot listen on 127.0.0.1: {}", std::strerror(code));
   }
-  return std::unique_ptr<ScriptedServer>(new ScriptedServer(listener, ntohs(address.sin_port), std::move(handler)));
+  return std::unique_ptr<ScriptedServer>(
+      new ScriptedServer(listener, ntohs(address.sin_port), std::move(handler)));
 }
 
 ScriptedServer::ScriptedServer(int listener, uint16_t port, Handler handler)
@@ -111,15 +114,16 @@ void ScriptedServer::serve(int fd) {
     while ((head_end = received.find("\r\n\r\n")) == std::string::npos && receive()) {
     }
     if (head_end == std::string::npos) break;
-    ReceivedRequest request{.head = received.substr(0, head_end + 2), .number = requests_++,
-                            .on_connection = on_connection};
+    ReceivedRequest request{
+        .head = received.substr(0, head_end + 2), .number = requests_++, .on_connection = on_connection};
     const size_t space = request.head.find(' ');
     request.method = request.head.substr(0, space);
     request.path = request.head.substr(space + 1, request.head.find(' ', space + 1) - space - 1);
     size_t body_bytes = 0;
     constexpr std::string_view kLength = "Content-Length: ";
     if (const size_t at = request.head.find(kLength); at != std::string::npos) {
-      std::from_chars(request.head.data() + at + kLength.size(), request.head.data() + request.head.size(), body_bytes);
+      std::from_chars(request.head.data() + at + kLength.size(), request.head.data() + request.head.size(),
+                      body_bytes);
     }
     const size_t whole = head_end + 4 + body_bytes;
     while (received.size() < whole && receive()) {
@@ -136,7 +140,8 @@ void ScriptedServer::serve(int fd) {
 
 void play_completion(ScriptedConnection& connection, int tokens, int prompt_tokens, int cached_tokens) {
   connection.begin_stream();
-  connection.frame(R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]})");
+  connection.frame(
+      R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]})");
   for (int i = 0; i < tokens; ++i) {
     connection.frame(R"({"choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]})");
   }

@@ -22,7 +22,7 @@ struct ReceivedRequest {
   std::string path;
   std::string head;  // request line and headers
   std::string body;
-  int number = 0;      // over all connections, from 0
+  int number = 0;         // over all connections, from 0
   int on_connection = 0;  // over this connection, from 0
 };
 

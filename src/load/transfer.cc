@@ -93,7 +93,8 @@ bool Transfer::take_frame(std::string_view data, TimePoint at) {
   }
   auto frame = read_completion_frame(data, request_.keep_text ? &exchange_.text : nullptr);
   if (!frame) {
-    return end(ExchangeStatus::kBrokenStream, fmt::format("{}: {}", frame.error().message, data.substr(0, 120)), at);
+    return end(ExchangeStatus::kBrokenStream,
+               fmt::format("{}: {}", frame.error().message, data.substr(0, 120)), at);
   }
   if (!frame->error.empty()) return end(ExchangeStatus::kBrokenStream, std::move(frame->error), at);
   if (frame->has_token) exchange_.tokens.push_back(at);
@@ -106,7 +107,8 @@ bool Transfer::take_frame(std::string_view data, TimePoint at) {
 bool Transfer::end_of_message(TimePoint at) {
   if (reader_.code() != 200) return end(ExchangeStatus::kHttpError, error_message(error_body_), at);
   if (!reader_.is_event_stream()) {
-    return end(ExchangeStatus::kHttpError, "the answer is not an event stream: " + error_message(error_body_), at);
+    return end(ExchangeStatus::kHttpError, "the answer is not an event stream: " + error_message(error_body_),
+               at);
   }
   if (!saw_done_) return end(ExchangeStatus::kBrokenStream, "the stream ended without [DONE]", at);
   return end(ExchangeStatus::kOk, {}, at);

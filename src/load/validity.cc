@@ -39,14 +39,17 @@ class Judge {
     const double steady = to_ms(facts_.steady);
     const double wall = std::chrono::duration<double, std::milli>(facts_.wall).count();
     if (std::abs(steady - wall) > limits_.clock_ms + limits_.clock_share * steady) {
-      find(FindingKind::kClocksDisagree, "{:.0f} ms by the monotonic clock, {:.0f} ms by the wall clock", steady, wall);
+      find(FindingKind::kClocksDisagree, "{:.0f} ms by the monotonic clock, {:.0f} ms by the wall clock",
+           steady, wall);
     }
   }
 
   void check_delivery() {
     int ended = 0;
-    for (const auto& checked : facts_.exchanges) ended += checked.exchange->status != ExchangeStatus::kCancelled;
-    if (ended < facts_.planned) find(FindingKind::kNotDelivered, "{} of {} requests were made", ended, facts_.planned);
+    for (const auto& checked : facts_.exchanges)
+      ended += checked.exchange->status != ExchangeStatus::kCancelled;
+    if (ended < facts_.planned)
+      find(FindingKind::kNotDelivered, "{} of {} requests were made", ended, facts_.planned);
   }
 
   void check_lag() {
@@ -59,7 +62,8 @@ class Judge {
     }
     const double lag = quantile(lags, 0.9);
     const double allowed = std::max(limits_.lag_ms, limits_.lag_share * quantile(latencies, 0.5));
-    if (lag > allowed) find(FindingKind::kClientLag, "90% of requests left within {:.1f} ms, {:.1f} ms allowed", lag, allowed);
+    if (lag > allowed)
+      find(FindingKind::kClientLag, "90% of requests left within {:.1f} ms, {:.1f} ms allowed", lag, allowed);
   }
 
   void count(const CheckedExchange& checked) {
@@ -147,6 +151,8 @@ const char* finding_name(FindingKind kind) {
   return "unknown";
 }
 
-Judgement judge(const RunFacts& facts, const ValidityLimits& limits) { return Judge(facts, limits).run(); }
+Judgement judge(const RunFacts& facts, const ValidityLimits& limits) {
+  return Judge(facts, limits).run();
+}
 
 }  // namespace crible::load

@@ -23,18 +23,18 @@ struct CheckedExchange {
 
 enum class FindingKind {
   // Spoil the run.
-  kClocksDisagree,     // the machine slept, or was stopped, during the run
-  kNotDelivered,       // fewer requests than planned
-  kClientLag,          // sent too late: the generator had no processor
-  kRefused,            // the server called our request wrong (4xx but not 429)
-  kPromptLength,       // usage.prompt_tokens is not what was asked for
-  kOutputLength,       // usage.completion_tokens is not what was asked for
-  kUsageMissing,       // nothing to check the lengths with
-  kMissWasCached,      // a prompt that should be new was in the cache
+  kClocksDisagree,  // the machine slept, or was stopped, during the run
+  kNotDelivered,    // fewer requests than planned
+  kClientLag,       // sent too late: the generator had no processor
+  kRefused,         // the server called our request wrong (4xx but not 429)
+  kPromptLength,    // usage.prompt_tokens is not what was asked for
+  kOutputLength,    // usage.completion_tokens is not what was asked for
+  kUsageMissing,    // nothing to check the lengths with
+  kMissWasCached,   // a prompt that should be new was in the cache
   // Remarks.
-  kServerErrors,       // some requests failed
-  kHitNotConfirmed,    // the server's count does not show the hit
-  kFramesMerged,       // fewer token frames than tokens: gaps are between frames
+  kServerErrors,     // some requests failed
+  kHitNotConfirmed,  // the server's count does not show the hit
+  kFramesMerged,     // fewer token frames than tokens: gaps are between frames
 };
 bool spoils(FindingKind kind);
 const char* finding_name(FindingKind kind);
@@ -45,8 +45,8 @@ struct Finding {
 };
 
 struct ValidityLimits {
-  double lag_ms = 10;          // 90th percentile of actual - scheduled, or this share of the median
-  double lag_share = 0.10;     // E2EL if that is more
+  double lag_ms = 10;               // 90th percentile of actual - scheduled, or this share of the median
+  double lag_share = 0.10;          // E2EL if that is more
   int64_t cache_block_tokens = 16;  // a MISS may find less than this
   double clock_share = 0.01;
   double clock_ms = 50;
@@ -54,8 +54,8 @@ struct ValidityLimits {
 
 struct RunFacts {
   int planned = 0;
-  Clock::duration steady{};           // length of the run by the monotonic clock
-  std::chrono::nanoseconds wall{};    // and by the wall clock
+  Clock::duration steady{};         // length of the run by the monotonic clock
+  std::chrono::nanoseconds wall{};  // and by the wall clock
   std::vector<CheckedExchange> exchanges;
 };
 

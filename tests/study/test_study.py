@@ -121,6 +121,22 @@ def test_kill_in_the_middle_then_resume(crible, tiny_spec, tmp_path):
     assert len(ids) == len(set(ids)) == 8 and set(kept) <= set(ids)
 
 
+def test_a_server_that_is_killed_is_a_failure_and_the_study_goes_on(crible, tiny_spec, tmp_path):
+    folder = tmp_path / "study"
+    process = crible.start("run", tiny_spec, "--out", folder)
+    while process.poll() is None and not ((folder / "study.sqlite").exists() and trial_ids(folder)):
+        time.sleep(0.01)
+    server, = children_of(process.pid)
+    os.kill(server, signal.SIGKILL)
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, output + errors
+    ids = trial_ids(folder)
+    assert len(ids) == len(set(ids)) == 8
+    report = json.loads((folder / "report.json").read_text())
+    assert {failure["cause"] for failure in report["failures"]} <= {"crash", "unknown"}
+    assert any(failure["cause"] == "crash" for failure in report["failures"])
+
+
 def test_interrupt_ends_cleanly_and_says_how_to_go_on(crible, tiny_spec, tmp_path):
     folder = tmp_path / "study"
     process = crible.start("run", tiny_spec, "--out", folder)

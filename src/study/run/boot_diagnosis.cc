@@ -19,7 +19,8 @@ std::string lower(std::string_view text) {
 }
 
 bool mentions(const std::string& text, std::initializer_list<std::string_view> words) {
-  return std::ranges::any_of(words, [&](std::string_view word) { return text.find(word) != std::string::npos; });
+  return std::ranges::any_of(words,
+                             [&](std::string_view word) { return text.find(word) != std::string::npos; });
 }
 
 std::string last_error_line(std::string_view log) {
@@ -38,7 +39,8 @@ std::vector<std::string> evidence_lines(std::string_view log) {
     log = end == std::string_view::npos ? std::string_view() : log.substr(end + 1);
     if (line.empty()) continue;
     all.push_back(line);
-    if (mentions(lower(line), {"error", "fatal", "cannot", "failed", "check failed", "terminate", "exception"})) {
+    if (mentions(lower(line),
+                 {"error", "fatal", "cannot", "failed", "check failed", "terminate", "exception"})) {
       errors.push_back(line);
     }
   }
@@ -48,8 +50,8 @@ std::vector<std::string> evidence_lines(std::string_view log) {
 }
 
 bool speaks_of_memory(std::string_view message) {
-  return mentions(lower(message), {"out of memory", "bad_alloc", "cannot allocate", "does not fit", "the weights take",
-                                   "of the budget of", "the kv cache has"});
+  return mentions(lower(message), {"out of memory", "bad_alloc", "cannot allocate", "does not fit",
+                                   "the weights take", "of the budget of", "the kv cache has"});
 }
 
 StepFailure diagnose_death(const DeathScene& scene) {
@@ -65,18 +67,21 @@ StepFailure diagnose_death(const DeathScene& scene) {
   const bool memory = speaks_of_memory(text);
   if (signaled && number == SIGKILL && scene.kernel_oom_kills > 0) {
     failure.cause = FailureCause::kOutOfMemory;
-    failure.message = "the kernel ended the server for want of memory; lower device-memory-bytes or the utilisation";
+    failure.message =
+        "the kernel ended the server for want of memory; lower device-memory-bytes or the utilisation";
   } else if (memory) {
     failure.cause = FailureCause::kOutOfMemory;
     failure.message = "the server ran out of memory: " + last;
   } else if (signaled) {
     failure.cause = FailureCause::kCrash;
-    failure.message = fmt::format("the server was ended by signal {} ({}): {}", number, ::strsignal(number), last);
+    failure.message =
+        fmt::format("the server was ended by signal {} ({}): {}", number, ::strsignal(number), last);
   } else if (scene.status.code == kArgumentsWrong) {
     const bool model = mentions(text, {"gguf", "model file", "architecture", "tensor", "cannot open"});
     failure.cause = model ? FailureCause::kBadModel : FailureCause::kBadFlag;
     failure.message = fmt::format("the server refused its {}: {}", model ? "model" : "arguments", last);
-  } else if (mentions(text, {"address already in use", "port"}) && mentions(text, {"in use", "busy", "bind"})) {
+  } else if (mentions(text, {"address already in use", "port"}) &&
+             mentions(text, {"in use", "busy", "bind"})) {
     failure.cause = FailureCause::kUnknown;
     failure.message = "the server could not listen: " + last;
   } else if (scene.status.code == 0) {

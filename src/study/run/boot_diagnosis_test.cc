@@ -17,15 +17,23 @@ struct Case {
 
 TEST(Diagnosis, CauseFromStatusAndLog) {
   const Case cases[] = {
-      {"flag", {{false, 2}, "crible serve: unknown flag '--max-num-sequences', did you mean '--max-num-seqs'?\n", 0}, FailureCause::kBadFlag},
+      {"flag",
+       {{false, 2}, "crible serve: unknown flag '--max-num-sequences', did you mean '--max-num-seqs'?\n", 0},
+       FailureCause::kBadFlag},
       {"model", {{false, 2}, "crible serve: models/x.gguf: not a GGUF file\n", 0}, FailureCause::kBadModel},
-      {"plan", {{false, 1}, "crible serve: the weights take 98.0 MiB but gpu-memory-utilization 0.1 of ...\n", 0}, FailureCause::kOutOfMemory},
-      {"cuda", {{false, 1}, "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB\n", 0}, FailureCause::kOutOfMemory},
+      {"plan",
+       {{false, 1}, "crible serve: the weights take 98.0 MiB but gpu-memory-utilization 0.1 of ...\n", 0},
+       FailureCause::kOutOfMemory},
+      {"cuda",
+       {{false, 1}, "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB\n", 0},
+       FailureCause::kOutOfMemory},
       {"kernel", {{true, SIGKILL}, "loading\n", 1}, FailureCause::kOutOfMemory},
       {"killed", {{true, SIGKILL}, "loading\n", 0}, FailureCause::kCrash},
       {"segv", {{true, SIGSEGV}, "", 0}, FailureCause::kCrash},
       {"wrapped segv", {{false, 128 + SIGSEGV}, "", 0}, FailureCause::kCrash},
-      {"port", {{false, 1}, "cannot listen on port 8000: address already in use\n", 0}, FailureCause::kUnknown},
+      {"port",
+       {{false, 1}, "cannot listen on port 8000: address already in use\n", 0},
+       FailureCause::kUnknown},
       {"exit 1", {{false, 1}, "something went wrong\n", 0}, FailureCause::kCrash},
       {"exit 0", {{false, 0}, "bye\n", 0}, FailureCause::kCrash},
   };
@@ -55,7 +63,8 @@ class Boot : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  Attempt<RunningServer> boot(const std::string& script, std::chrono::seconds deadline = std::chrono::seconds(20)) {
+  Attempt<RunningServer> boot(const std::string& script,
+                              std::chrono::seconds deadline = std::chrono::seconds(20)) {
     const BootPlan plan{.command = {"/bin/sh", "-c", script},
                         .ready_file = folder_ / "ready",
                         .log_file = folder_ / "log",
@@ -91,7 +100,8 @@ TEST_F(Boot, AServerThatNeverGetsReady) {
 }
 
 TEST_F(Boot, AProgramThatIsNotThere) {
-  const BootPlan plan{.command = {"/no/such/program"}, .ready_file = folder_ / "ready", .log_file = folder_ / "log"};
+  const BootPlan plan{
+      .command = {"/no/such/program"}, .ready_file = folder_ / "ready", .log_file = folder_ / "log"};
   const auto server = RunningServer::boot(plan, stop_);
   ASSERT_FALSE(server);
   EXPECT_NE(server.error().message.find("/no/such/program"), std::string::npos);

@@ -40,7 +40,8 @@ Attempt<Deployed> Deployment::bring_up(const ConfigurationSpec& configuration, i
   if (spec_.target.engine == TargetEngine::kUrl) {
     CRIBLE_ATTEMPT([[maybe_unused]] const bool attached, attach(configuration));
   } else if (can_change_live(configuration.knobs)) {
-    CRIBLE_ATTEMPT(launch.reconfigure_ms, reconfigure_server(server_->caller(), live_settings_json(configuration.knobs)));
+    CRIBLE_ATTEMPT(launch.reconfigure_ms,
+                   reconfigure_server(server_->caller(), live_settings_json(configuration.knobs)));
     launch.log_path = "logs/" + server_->log_file().filename().string();
     launch.command_line = server_->command();
   } else {
@@ -59,22 +60,27 @@ Attempt<Deployed> Deployment::bring_up(const ConfigurationSpec& configuration, i
 
 Attempt<bool> Deployment::assert_effective(const ConfigurationSpec& configuration, const Deployed& deployed) {
   const auto stopped = [&](const std::string& message) {
-    return study_stopped(FailureCause::kEffectiveMismatch, message,
-                         {"requested: " + deployed.launch.requested_json, "effective: " + deployed.state.effective_json});
+    return study_stopped(
+        FailureCause::kEffectiveMismatch, message,
+        {"requested: " + deployed.launch.requested_json, "effective: " + deployed.state.effective_json});
   };
   if (const auto found = find_mismatches(configuration.knobs, deployed.state); !found.empty()) {
-    return stopped(fmt::format("configuration '{}' is not in effect: {}", configuration.name, describe(found)));
+    return stopped(
+        fmt::format("configuration '{}' is not in effect: {}", configuration.name, describe(found)));
   }
   if (const auto found = find_contradictions(deployed.state); !found.empty()) {
-    return stopped(fmt::format("the server resolved '{}' one way and runs another: {}", configuration.name, describe(found)));
+    return stopped(fmt::format("the server resolved '{}' one way and runs another: {}", configuration.name,
+                               describe(found)));
   }
   if (const auto found = register_.drift(configuration.name, deployed.state.effective_json); !found.empty()) {
-    return stopped(fmt::format("configuration '{}' is not what it was when first seen: {}", configuration.name, describe(found)));
+    return stopped(fmt::format("configuration '{}' is not what it was when first seen: {}",
+                               configuration.name, describe(found)));
   }
   if (const auto other = register_.conflict(configuration.name, deployed.state.effective_json)) {
-    return stopped(fmt::format("configurations '{}' and '{}' have equal effective values: they are one configuration under "
-                               "two names, and comparing them would compare a server with itself",
-                               *other, configuration.name));
+    return stopped(fmt::format(
+        "configurations '{}' and '{}' have equal effective values: they are one configuration under "
+        "two names, and comparing them would compare a server with itself",
+        *other, configuration.name));
   }
   return true;
 }

@@ -32,8 +32,13 @@ struct DeploymentOptions {
 
 class Deployment {
  public:
-  Deployment(const StudySpec& spec, const StudyFolder& folder, DeploymentOptions options, const std::atomic<bool>& stop)
-      : spec_(spec), folder_(folder), options_(std::move(options)), stop_(stop), next_launch_(options_.first_launch) {}
+  Deployment(const StudySpec& spec, const StudyFolder& folder, DeploymentOptions options,
+             const std::atomic<bool>& stop)
+      : spec_(spec),
+        folder_(folder),
+        options_(std::move(options)),
+        stop_(stop),
+        next_launch_(options_.first_launch) {}
 
   // On failure no server, or the server in its earlier configuration, is left.
   Attempt<Deployed> bring_up(const ConfigurationSpec& configuration, int block);

@@ -15,15 +15,21 @@ json parse_object(const std::string& text) {
   return parsed.is_object() ? parsed : json::object();
 }
 
-std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
 // Numbers are compared as numbers: 1 and 1.0 are the same setting.
-bool same_value(const json& a, const json& b) { return a == b || text_of(a) == text_of(b); }
+bool same_value(const json& a, const json& b) {
+  return a == b || text_of(a) == text_of(b);
+}
 
-bool explained(const std::string& knob, const std::string& from, const std::string& to, const ServerState& state) {
+bool explained(const std::string& knob, const std::string& from, const std::string& to,
+               const ServerState& state) {
   const auto canonical = [&](const std::string& text) { return canonical_knob(knob, text).value_or(text); };
   return std::ranges::any_of(state.adjustments, [&](const AdjustmentRecord& a) {
-    return a.knob == knob && canonical(a.requested) == from && canonical(a.resolved) == to && !a.reason.empty();
+    return a.knob == knob && canonical(a.requested) == from && canonical(a.resolved) == to &&
+           !a.reason.empty();
   });
 }
 
@@ -96,8 +102,9 @@ std::string describe(const std::vector<Mismatch>& mismatches) {
   std::string text;
   for (const Mismatch& m : mismatches) {
     if (!text.empty()) text += "; ";
-    text += m.effective.empty() ? fmt::format("{}: {} asked for, not reported", m.knob, m.requested)
-                                : fmt::format("{}: {} asked for, {} in effect", m.knob, m.requested, m.effective);
+    text += m.effective.empty()
+                ? fmt::format("{}: {} asked for, not reported", m.knob, m.requested)
+                : fmt::format("{}: {} asked for, {} in effect", m.knob, m.requested, m.effective);
   }
   return text;
 }

@@ -14,13 +14,16 @@ ServerState reporting(std::string effective) {
 }
 
 TEST(EffectiveCheck, EqualValuesAreNoMismatch) {
-  const Knobs knobs = {{"max-num-seqs", "32"}, {"enable-prefix-caching", "false"}, {"gpu-memory-utilization", "0.9"}};
+  const Knobs knobs = {
+      {"max-num-seqs", "32"}, {"enable-prefix-caching", "false"}, {"gpu-memory-utilization", "0.9"}};
   EXPECT_TRUE(find_mismatches(knobs, reporting(R"({"max-num-seqs":32,"enable-prefix-caching":false,
-      "gpu-memory-utilization":0.9,"block-size":16})")).empty());
+      "gpu-memory-utilization":0.9,"block-size":16})"))
+                  .empty());
 }
 
 TEST(EffectiveCheck, AKnobThatDidNotTakeEffectIsFound) {
-  const auto found = find_mismatches({{"enable-prefix-caching", "false"}}, reporting(R"({"enable-prefix-caching":true})"));
+  const auto found =
+      find_mismatches({{"enable-prefix-caching", "false"}}, reporting(R"({"enable-prefix-caching":true})"));
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].requested, "false");
   EXPECT_EQ(found[0].effective, "true");

@@ -25,7 +25,8 @@ double trials_s(const StudySpec& spec, const Plan& plan, const std::vector<Scena
 double estimate_trial_s(const ScenarioSpec& scenario, const Speeds& speeds) {
   if (speeds.prefill_tokens_per_s <= 0 || speeds.decode_tokens_per_s <= 0) return 0;
   const ScenarioWork work = scenario_named(scenario.name).work(scenario);
-  return work.prompt_tokens / speeds.prefill_tokens_per_s + work.decode_steps / speeds.decode_tokens_per_s + work.pause_s;
+  return work.prompt_tokens / speeds.prefill_tokens_per_s + work.decode_steps / speeds.decode_tokens_per_s +
+         work.pause_s;
 }
 
 double estimate_study_s(const StudySpec& spec, const Plan& plan, const Speeds& speeds) {
@@ -54,7 +55,8 @@ double scale_for_budget(const StudySpec& spec, const Plan& plan, const Speeds& s
 }
 
 RemainingTime::RemainingTime(const std::vector<ScenarioSpec>& scenarios, const Speeds& speeds) {
-  for (const ScenarioSpec& scenario : scenarios) estimates_[scenario.name] = estimate_trial_s(scenario, speeds);
+  for (const ScenarioSpec& scenario : scenarios)
+    estimates_[scenario.name] = estimate_trial_s(scenario, speeds);
 }
 
 void RemainingTime::learn(const std::string& configuration, const std::string& scenario, double seconds) {
@@ -63,7 +65,8 @@ void RemainingTime::learn(const std::string& configuration, const std::string& s
 }
 
 double RemainingTime::trial_s(const std::string& configuration, const std::string& scenario) const {
-  if (const auto own = by_pair_.find({configuration, scenario}); own != by_pair_.end()) return own->second.value();
+  if (const auto own = by_pair_.find({configuration, scenario}); own != by_pair_.end())
+    return own->second.value();
   if (const auto any = by_scenario_.find(scenario); any != by_scenario_.end()) return any->second.value();
   const auto estimate = estimates_.find(scenario);
   return estimate == estimates_.end() ? 0 : estimate->second;

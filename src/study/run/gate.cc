@@ -15,15 +15,20 @@ constexpr size_t kLongestPeriod = 4;
 
 load::Exchange ask(load::Client& client, load::Request request, const std::atomic<bool>& stop) {
   load::Exchange answer;
-  load::run_closed_loop(client, {}, [&](int, int) { return request; },
-                        [&](int, int, load::Exchange&& exchange) { answer = std::move(exchange); }, stop);
+  load::run_closed_loop(
+      client, {}, [&](int, int) { return request; },
+      [&](int, int, load::Exchange&& exchange) { answer = std::move(exchange); }, stop);
   return answer;
 }
 
 bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    const size_t length = lead < 0x80       ? 1
+                          : lead >> 5 == 6  ? 2
+                          : lead >> 4 == 14 ? 3
+                          : lead >> 3 == 30 ? 4
+                                            : 0;
     if (length == 0 || i + length > text.size()) return false;
     for (size_t k = 1; k < length; ++k) {
       if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
@@ -49,11 +54,13 @@ std::string sanity_complaint(std::string_view text) {
   const bool blank = text.find_first_not_of(" \t\r\n") == std::string_view::npos;
   if (blank) return "the answer is empty";
   if (!is_utf8(text)) return "the answer is not valid UTF-8";
-  if (text.size() >= kShortestJudged && is_periodic(text)) return "the answer repeats one piece over and over";
+  if (text.size() >= kShortestJudged && is_periodic(text))
+    return "the answer repeats one piece over and over";
   return {};
 }
 
-Attempt<std::string> smoke_gate(load::Client& client, const std::string& model, const std::atomic<bool>& stop) {
+Attempt<std::string> smoke_gate(load::Client& client, const std::string& model,
+                                const std::atomic<bool>& stop) {
   const load::ChatMessage question{"user", kQuestion};
   load::Request request{.path = "/v1/chat/completions",
                         .body = load::chat_body(model, std::span(&question, 1), kAnswerTokens, false),
@@ -66,8 +73,9 @@ Attempt<std::string> smoke_gate(load::Client& client, const std::string& model, 
     const FailureCause cause = answer.http_code == 401 || answer.http_code == 403 ? FailureCause::kAuth
                                : answer.status == load::ExchangeStatus::kTimedOut ? FailureCause::kHang
                                                                                   : FailureCause::kUnknown;
-    return step_failed(cause, fmt::format("the smoke question failed: {} {} {}", load::exchange_status_name(answer.status),
-                                          answer.http_code, answer.error));
+    return step_failed(
+        cause, fmt::format("the smoke question failed: {} {} {}", load::exchange_status_name(answer.status),
+                           answer.http_code, answer.error));
   }
   const std::string complaint = sanity_complaint(answer.text);
   if (!complaint.empty()) return step_failed(FailureCause::kQuality, complaint, {answer.text.substr(0, 200)});

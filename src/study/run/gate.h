@@ -12,7 +12,8 @@
 namespace crible::study {
 
 // Asks through the chat route. The answer's text, or why it is not sane (kQuality) or did not come.
-Attempt<std::string> smoke_gate(load::Client& client, const std::string& model, const std::atomic<bool>& stop);
+Attempt<std::string> smoke_gate(load::Client& client, const std::string& model,
+                                const std::atomic<bool>& stop);
 
 // Empty if the text is fit to be an answer; else what is wrong with it: empty, not UTF-8, or one short
 // piece over and over.

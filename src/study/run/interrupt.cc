@@ -27,6 +27,8 @@ InterruptScope::~InterruptScope() {
   std::signal(SIGTERM, SIG_DFL);
 }
 
-const std::atomic<bool>& InterruptScope::flag() const { return interrupted_flag; }
+const std::atomic<bool>& InterruptScope::flag() const {
+  return interrupted_flag;
+}
 
 }  // namespace crible::study

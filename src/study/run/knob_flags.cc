@@ -30,9 +30,9 @@ std::vector<std::string> knob_flags(const Knobs& knobs) {
 
 std::vector<std::string> serve_command(const std::filesystem::path& program, const TargetSpec& target,
                                        const Knobs& knobs, const std::filesystem::path& ready_file) {
-  std::vector<std::string> words = {program.string(), "serve", target.model,
-                                    "--host", "127.0.0.1", "--port", "0",
-                                    "--ready-file", ready_file.string()};
+  std::vector<std::string> words = {program.string(),   "serve",  target.model, "--host",
+                                    "127.0.0.1",        "--port", "0",          "--ready-file",
+                                    ready_file.string()};
   const std::vector<std::string> flags = knob_flags(knobs);
   words.insert(words.end(), flags.begin(), flags.end());
   words.insert(words.end(), target.arguments.begin(), target.arguments.end());
@@ -62,8 +62,9 @@ std::string shell_line(const std::vector<std::string>& words) {
   std::string line;
   for (const std::string& word : words) {
     if (!line.empty()) line += ' ';
-    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                               "0123456789-_./:=,+@%") == std::string::npos;
+    const bool plain = !word.empty() && word.find_first_not_of(
+                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789-_./:=,+@%") == std::string::npos;
     if (plain) {
       line += word;
       continue;

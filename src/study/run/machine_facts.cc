@@ -1,18 +1,20 @@
 #include "study/run/machine_facts.h"
 
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <sstream>
+#include <thread>
 
-#include "config/resolve.h"
 #include "study/run/sha256.h"
 
 namespace crible::study {
 namespace {
 
 // Instruction sets that decide the speed of a CPU server, as the kernel names them.
-constexpr std::string_view kTelling[] = {"avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile"};
+constexpr std::string_view kTelling[] = {"avx2",        "fma",         "f16c",    "avx512f",
+                                         "avx512_vnni", "avx512_bf16", "amx_tile"};
 
 // Value of the first "key<sep>value" line that starts with key.
 std::string line_value(const char* path, std::string_view key, char separator) {
@@ -46,9 +48,10 @@ MachineRecord read_machine(const std::string& program_version) {
   ::gethostname(host, sizeof host - 1);
   machine.host = host;
   machine.cpu_model = line_value("/proc/cpuinfo", "model name", ':');
-  const MachineLimits limits = this_machine();
-  machine.cpu_cores = static_cast<int>(limits.cores);
-  machine.memory_bytes = limits.memory_bytes;
+  machine.cpu_cores = static_cast<int>(std::thread::hardware_concurrency());
+  struct sysinfo info {};
+  ::sysinfo(&info);
+  machine.memory_bytes = static_cast<int64_t>(info.totalram) * info.mem_unit;
   machine.cpu_features = telling_features();
   machine.os = line_value("/etc/os-release", "PRETTY_NAME", '=');
   machine.program_version = program_version;

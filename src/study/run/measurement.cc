@@ -6,8 +6,9 @@
 
 namespace crible::study {
 
-TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const ServerState& state, load::Client& client,
-                          const load::WordPool& words, Progress& progress, const std::atomic<bool>& stop) {
+TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const ServerState& state,
+                          load::Client& client, const load::WordPool& words, Progress& progress,
+                          const std::atomic<bool>& stop) {
   TrialRecord trial;
   trial.id = plan.planned.id;
   trial.scenario = plan.planned.scenario;
@@ -20,7 +21,8 @@ TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const Se
   const Scenario& scenario = scenario_named(plan.planned.scenario);
   const int requests_planned = scenario.work(plan.scenario).requests;
   Monitor monitor(server.endpoint(), server.pid(), state);
-  TrialRecorder recorder([&](int requests, std::optional<double> ttft_ms) { progress.request_ended(requests, ttft_ms); });
+  TrialRecorder recorder(
+      [&](int requests, std::optional<double> ttft_ms) { progress.request_ended(requests, ttft_ms); });
   monitor.start(recorder.start());
   ScenarioContext context{.client = client,
                           .words = words,

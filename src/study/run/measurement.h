@@ -24,7 +24,8 @@ struct TrialPlan {
   int order_in_block = 0;
 };
 
-TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const ServerState& state, load::Client& client,
-                          const load::WordPool& words, Progress& progress, const std::atomic<bool>& stop);
+TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const ServerState& state,
+                          load::Client& client, const load::WordPool& words, Progress& progress,
+                          const std::atomic<bool>& stop);
 
 }  // namespace crible::study

@@ -23,15 +23,20 @@ std::optional<int64_t> device_bytes(const std::vector<MetricLine>& lines) {
 }  // namespace
 
 Monitor::Monitor(const load::Endpoint& endpoint, std::optional<pid_t> pid, const ServerState& state)
-    : caller_(endpoint), pid_(pid), device_total_bytes_(state.device_memory_bytes),
-      device_used_bytes_(state.device_used_bytes), before_(read_counters()) {}
+    : caller_(endpoint),
+      pid_(pid),
+      device_total_bytes_(state.device_memory_bytes),
+      device_used_bytes_(state.device_used_bytes),
+      before_(read_counters()) {}
 
 void Monitor::start(TimePoint trial_start) {
   trial_start_ = trial_start;
   thread_ = std::thread([this] { watch(); });
 }
 
-Monitor::~Monitor() { stop(); }
+Monitor::~Monitor() {
+  stop();
+}
 
 void Monitor::stop() {
   {

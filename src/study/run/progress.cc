@@ -52,7 +52,8 @@ std::string fit_width(const std::string& line, int columns) {
 
 std::string bar(double share, int width) {
   const int full = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * width));
-  return "[" + std::string(static_cast<size_t>(full), '#') + std::string(static_cast<size_t>(width - full), '.') + "]";
+  return "[" + std::string(static_cast<size_t>(full), '#') +
+         std::string(static_cast<size_t>(width - full), '.') + "]";
 }
 
 std::string trial_figures(const TrialRecord& trial) {
@@ -60,7 +61,8 @@ std::string trial_figures(const TrialRecord& trial) {
   std::string text = fmt::format("{} requests", metrics.requests);
   if (metrics.failed_requests > 0) text += fmt::format(", {} failed", metrics.failed_requests);
   const auto add = [&](std::string_view name, std::string_view label, std::string_view unit) {
-    if (const auto value = median_of(metrics, name)) text += fmt::format(" · {} {:.4g} {}", label, *value, unit);
+    if (const auto value = median_of(metrics, name))
+      text += fmt::format(" · {} {:.4g} {}", label, *value, unit);
   };
   if (trial.scenario == "kv_cache") {
     add("ttft_miss_ms", "TTFT MISS", "ms");
@@ -78,7 +80,9 @@ Progress::Progress(std::FILE* out) : out_(out), terminal_(::isatty(::fileno(out)
   if (terminal_) ticker_ = std::thread([this] { tick(); });
 }
 
-Progress::~Progress() { close(); }
+Progress::~Progress() {
+  close();
+}
 
 void Progress::close() {
   {
@@ -118,8 +122,8 @@ void Progress::set_total(int trials_done, int trials_total, double left_s) {
   draw();
 }
 
-void Progress::trial_started(int block, int blocks, const std::string& configuration, const std::string& scenario,
-                             int requests_planned, double estimate_s) {
+void Progress::trial_started(int block, int blocks, const std::string& configuration,
+                             const std::string& scenario, int requests_planned, double estimate_s) {
   const std::lock_guard lock(mutex_);
   in_trial_ = true;
   trial_name_ = fmt::format("block {}/{} · {} · {}", block + 1, blocks, configuration, scenario);
@@ -146,7 +150,8 @@ void Progress::trial_ended(const TrialRecord& trial, double left_s) {
   last_figures_ = fmt::format("{}: {}", trial.id, trial_figures(trial));
   if (terminal_) return draw();
   fmt::print(out_, "[{}/{}] {}{} · {} left\n", done_, total_, last_figures_,
-             trial.validity.valid ? "" : " · NOT VALID: " + trial.validity.reasons.front(), format_duration(left_s));
+             trial.validity.valid ? "" : " · NOT VALID: " + trial.validity.reasons.front(),
+             format_duration(left_s));
   std::fflush(out_);
 }
 
@@ -159,8 +164,8 @@ std::vector<std::string> Progress::block_lines() const {
   std::vector<std::string> lines;
   if (total_ > 0) {
     const double within = in_trial_ && requests_planned_ > 0 ? double(requests_) / requests_planned_ : 0;
-    lines.push_back(fmt::format("{} {}/{} trials · {} left", bar((done_ + within) / total_, kBarWidth), done_, total_,
-                                format_duration(left_s())));
+    lines.push_back(fmt::format("{} {}/{} trials · {} left", bar((done_ + within) / total_, kBarWidth), done_,
+                                total_, format_duration(left_s())));
   }
   if (in_trial_) {
     std::string line = fmt::format("{} · request {}/{}", trial_name_, requests_, requests_planned_);

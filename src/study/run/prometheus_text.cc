@@ -95,7 +95,8 @@ std::vector<MetricLine> parse_prometheus(std::string_view text) {
 std::map<std::string, double> counters(const std::vector<MetricLine>& lines) {
   std::map<std::string, double> sums;
   for (const MetricLine& line : lines) {
-    const bool counter = line.name.ends_with("_total") || line.name.ends_with("_sum") || line.name.ends_with("_count");
+    const bool counter =
+        line.name.ends_with("_total") || line.name.ends_with("_sum") || line.name.ends_with("_count");
     if (counter && std::isfinite(line.value)) sums[line.name] += line.value;
   }
   return sums;

@@ -26,11 +26,14 @@ Knobs effective_knobs(const std::string& effective_json) {
 
 std::string launch_script(const StudyResult& result, const ConfigurationResult& configuration) {
   std::vector<std::string> words = {"crible", "serve", result.spec.target.model};
-  for (const std::string& flag : knob_flags(effective_knobs(configuration.effective_json))) words.push_back(flag);
+  for (const std::string& flag : knob_flags(effective_knobs(configuration.effective_json)))
+    words.push_back(flag);
   for (const std::string& word : result.spec.target.arguments) words.push_back(word);
-  return fmt::format("#!/bin/sh\n# Configuration '{}' of the study '{}', with the values that were in effect when it was measured.\n"
-                     "# Further words (--host, --port, --api-key) may be given to this script.\nexec {} \"$@\"\n",
-                     configuration.name, result.spec.name, shell_line(words));
+  return fmt::format(
+      "#!/bin/sh\n# Configuration '{}' of the study '{}', with the values that were in effect when it was "
+      "measured.\n"
+      "# Further words (--host, --port, --api-key) may be given to this script.\nexec {} \"$@\"\n",
+      configuration.name, result.spec.name, shell_line(words));
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ Attempt<uint16_t> RunningServer::await_port(ChildProcess& child, const BootPlan&
     if (const auto ended = child.poll()) return tl::unexpected(death_of(*ended, plan.log_file, oom_kills));
     if (const auto port = read_port(plan.ready_file)) return *port;
     if (now() - start > plan.deadline) {
-      return tl::unexpected(diagnose_silence(file_tail(plan.log_file.string(), kLogTail), to_seconds(now() - start)));
+      return tl::unexpected(
+          diagnose_silence(file_tail(plan.log_file.string(), kLogTail), to_seconds(now() - start)));
     }
     std::this_thread::sleep_for(kPollInterval);
   }
@@ -54,15 +55,18 @@ Attempt<RunningServer> RunningServer::boot(const BootPlan& plan, const std::atom
   if (!child) return tl::unexpected(from_error(child.error()));
   CRIBLE_ATTEMPT(const uint16_t port, await_port(*child, plan, start, oom_kills, stop));
 
-  RunningServer server(load::HttpCaller({.host = "127.0.0.1", .port = port, .base_path = {}, .api_key = plan.api_key}));
+  RunningServer server(
+      load::HttpCaller({.host = "127.0.0.1", .port = port, .base_path = {}, .api_key = plan.api_key}));
   while (!is_healthy(server.caller_)) {
     if (stop) return interrupted();
     if (const auto ended = child->poll()) return tl::unexpected(death_of(*ended, plan.log_file, oom_kills));
     if (now() - start > plan.deadline) {
-      return tl::unexpected(diagnose_silence(file_tail(plan.log_file.string(), kLogTail), to_seconds(now() - start)));
+      return tl::unexpected(
+          diagnose_silence(file_tail(plan.log_file.string(), kLogTail), to_seconds(now() - start)));
     }
     std::this_thread::sleep_for(kPollInterval);
   }
+  std::filesystem::remove(plan.ready_file, ignored);
   server.boot_ms_ = to_ms(now() - start);
   server.child_ = std::move(*child);
   server.command_ = plan.command;
@@ -78,10 +82,12 @@ Attempt<RunningServer> RunningServer::attach(const std::string& url, const std::
   RunningServer server{load::HttpCaller(*endpoint)};
   const auto reply = server.caller_.get("/health", std::chrono::milliseconds(5'000));
   if (!reply) {
-    return step_failed(from_error(reply.error()).cause, fmt::format("no server at {}: {}", url, reply.error().message));
+    return step_failed(from_error(reply.error()).cause,
+                       fmt::format("no server at {}: {}", url, reply.error().message));
   }
   if (reply->code != 200) {
-    return step_failed(FailureCause::kUnknown, fmt::format("the server at {} is not healthy: /health answered {}", url, reply->code));
+    return step_failed(FailureCause::kUnknown,
+                       fmt::format("the server at {} is not healthy: /health answered {}", url, reply->code));
   }
   return server;
 }

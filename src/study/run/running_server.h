@@ -46,8 +46,8 @@ class RunningServer {
 
  private:
   explicit RunningServer(load::HttpCaller caller) : caller_(std::move(caller)) {}
-  static Attempt<uint16_t> await_port(ChildProcess& child, const BootPlan& plan, TimePoint start, int64_t oom_kills,
-                                      const std::atomic<bool>& stop);
+  static Attempt<uint16_t> await_port(ChildProcess& child, const BootPlan& plan, TimePoint start,
+                                      int64_t oom_kills, const std::atomic<bool>& stop);
 
   load::HttpCaller caller_;
   std::optional<ChildProcess> child_;

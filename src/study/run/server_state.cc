@@ -36,16 +36,18 @@ Attempt<json> get_json(load::HttpCaller& server, const char* path) {
   const auto reply = server.get(path, kCallTimeout);
   if (!reply) return tl::unexpected(from_error(reply.error()));
   if (reply->code == 401 || reply->code == 403) {
-    return step_failed(FailureCause::kAuth, fmt::format("GET {} answered {}: {}; set the key's variable (target: api-key-env)",
-                                                        path, reply->code, load::error_message(reply->body)));
+    return step_failed(FailureCause::kAuth,
+                       fmt::format("GET {} answered {}: {}; set the key's variable (target: api-key-env)",
+                                   path, reply->code, load::error_message(reply->body)));
   }
   if (reply->code == 404) return json();
   if (reply->code != 200) {
-    return step_failed(FailureCause::kUnknown,
-                       fmt::format("GET {} answered {}: {}", path, reply->code, load::error_message(reply->body)));
+    return step_failed(FailureCause::kUnknown, fmt::format("GET {} answered {}: {}", path, reply->code,
+                                                           load::error_message(reply->body)));
   }
   json parsed = json::parse(reply->body, nullptr, false);
-  if (!parsed.is_object()) return step_failed(FailureCause::kUnknown, fmt::format("GET {} did not answer a JSON object", path));
+  if (!parsed.is_object())
+    return step_failed(FailureCause::kUnknown, fmt::format("GET {} did not answer a JSON object", path));
   return parsed;
 }
 
@@ -56,7 +58,8 @@ void read_admin(const json& admin, ServerState& state) {
   state.effective_json = object_at(admin, "effective").dump();
   if (admin.contains("adjustments") && admin["adjustments"].is_array()) {
     for (const json& a : admin["adjustments"]) {
-      state.adjustments.push_back({text_at(a, "name"), text_at(a, "from"), text_at(a, "to"), text_at(a, "reason")});
+      state.adjustments.push_back(
+          {text_at(a, "name"), text_at(a, "from"), text_at(a, "to"), text_at(a, "reason")});
     }
   }
   const json model = object_at(admin, "model");
@@ -101,8 +104,10 @@ void read_cache_config(const std::string& metrics, ServerState& state) {
 Attempt<ServerState> read_server_state(load::HttpCaller& server) {
   ServerState state;
   CRIBLE_ATTEMPT(const json models, get_json(server, "/v1/models"));
-  if (!models.is_object() || !models.contains("data") || !models["data"].is_array() || models["data"].empty()) {
-    return step_failed(FailureCause::kUnknown, "GET /v1/models names no model; is this an OpenAI-compatible server?");
+  if (!models.is_object() || !models.contains("data") || !models["data"].is_array() ||
+      models["data"].empty()) {
+    return step_failed(FailureCause::kUnknown,
+                       "GET /v1/models names no model; is this an OpenAI-compatible server?");
   }
   state.served_model = text_at(models["data"][0], "id");
   state.model.context_tokens = integer_at(models["data"][0], "max_model_len", 0);
@@ -128,7 +133,8 @@ Attempt<double> reconfigure_server(load::HttpCaller& server, const std::string& 
   if (reply->code == 200) return elapsed_ms;
   const std::string message = load::error_message(reply->body);
   return step_failed(speaks_of_memory(message) ? FailureCause::kOutOfMemory : FailureCause::kBadFlag,
-                     fmt::format("the server refused the configuration ({}): {}", reply->code, message), {message});
+                     fmt::format("the server refused the configuration ({}): {}", reply->code, message),
+                     {message});
 }
 
 bool is_healthy(load::HttpCaller& server) {

@@ -8,7 +8,8 @@ Result<StudyFolder> create_study_folder(const std::filesystem::path& root) {
   StudyFolder folder{root};
   std::error_code error;
   if (std::filesystem::exists(folder.store(), error)) {
-    return fail(ErrorCode::kInvalidArgument, "{} holds a study already; resume it (crible study resume {}) or give another --out",
+    return fail(ErrorCode::kInvalidArgument,
+                "{} holds a study already; resume it (crible study resume {}) or give another --out",
                 root.string(), root.string());
   }
   for (const auto& path : {folder.root, folder.logs(), folder.artifacts()}) {
@@ -22,9 +23,11 @@ Result<StudyFolder> open_study_folder(const std::filesystem::path& root) {
   StudyFolder folder{root};
   std::error_code error;
   if (!std::filesystem::exists(folder.store(), error)) {
-    return fail(ErrorCode::kNotFound, "no study in {}: {} does not exist", root.string(), folder.store().string());
+    return fail(ErrorCode::kNotFound, "no study in {}: {} does not exist", root.string(),
+                folder.store().string());
   }
-  for (const auto& path : {folder.logs(), folder.artifacts()}) std::filesystem::create_directories(path, error);
+  for (const auto& path : {folder.logs(), folder.artifacts()})
+    std::filesystem::create_directories(path, error);
   return folder;
 }
 

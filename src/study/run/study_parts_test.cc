@@ -14,15 +14,18 @@ namespace crible::study {
 namespace {
 
 TEST(KnobFlags, FalseIsAnExplicitNegative) {
-  const Knobs knobs = {{"enable-prefix-caching", "false"}, {"enable-chunked-prefill", "true"}, {"max-num-seqs", "32"}};
-  EXPECT_EQ(knob_flags(knobs), (std::vector<std::string>{"--enable-chunked-prefill", "--no-enable-prefix-caching",
-                                                         "--max-num-seqs", "32"}));
+  const Knobs knobs = {
+      {"enable-prefix-caching", "false"}, {"enable-chunked-prefill", "true"}, {"max-num-seqs", "32"}};
+  EXPECT_EQ(knob_flags(knobs),
+            (std::vector<std::string>{"--enable-chunked-prefill", "--no-enable-prefix-caching",
+                                      "--max-num-seqs", "32"}));
 }
 
 TEST(KnobFlags, EveryKnobOfTheTableHasAFlag) {
   for (const auto& field : engine_fields().fields()) {
     const nlohmann::json value = engine_fields().to_json(EngineConfig{}).at(std::string(field.name));
-    const Knobs knobs = {{std::string(field.name), value.is_string() ? value.get<std::string>() : value.dump()}};
+    const Knobs knobs = {
+        {std::string(field.name), value.is_string() ? value.get<std::string>() : value.dump()}};
     const auto flags = knob_flags(knobs);
     ASSERT_FALSE(flags.empty());
     EXPECT_TRUE(flags[0].ends_with(field.name)) << flags[0];
@@ -37,7 +40,8 @@ TEST(KnobFlags, LiveSettingsCarryDefaultsSoThatNothingStays) {
 }
 
 TEST(KnobFlags, WhatNeedsARestart) {
-  EXPECT_TRUE(restart_only_differences({{"max-num-seqs", "4"}}, {{"enable-prefix-caching", "false"}}).empty());
+  EXPECT_TRUE(
+      restart_only_differences({{"max-num-seqs", "4"}}, {{"enable-prefix-caching", "false"}}).empty());
   EXPECT_EQ(restart_only_differences({{"threads", "1"}}, {{"threads", "2"}, {"max-num-seqs", "4"}}),
             std::vector<std::string>{"threads"});
 }
@@ -49,7 +53,8 @@ TEST(KnobFlags, AShellUnderstandsTheLine) {
 
 TEST(PrometheusText, SamplesLabelsAndSums) {
   const auto lines = parse_prometheus(
-      "# HELP a_total x\n# TYPE a_total counter\na_total{m=\"x,\\\"y}\",n=\"2\"} 3\na_total{m=\"z\"} 4 1700000000\n"
+      "# HELP a_total x\n# TYPE a_total counter\na_total{m=\"x,\\\"y}\",n=\"2\"} 3\na_total{m=\"z\"} 4 "
+      "1700000000\n"
       "g 1e3\nbroken{ 5\nh_bucket{le=\"+Inf\"} +Inf\nnovalue\nh_count 2\r\n");
   ASSERT_EQ(lines.size(), 5u);
   EXPECT_EQ(lines[0].labels.at("m"), "x,\"y}");
@@ -97,7 +102,8 @@ TEST(Progress, LinesNeverExceedTheWidth) {
   for (const std::string line : {"", "abc", "block 1/5 · été · naïve ☃ café", "ααααααααααααααααααα"}) {
     for (int columns = 1; columns < 40; ++columns) {
       const std::string fitted = fit_width(line, columns);
-      const auto points = std::ranges::count_if(fitted, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+      const auto points = std::ranges::count_if(
+          fitted, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
       EXPECT_LE(points, columns);
       if (std::ssize(line) <= columns) EXPECT_EQ(fitted, line);
     }
@@ -114,10 +120,13 @@ TEST(Progress, Durations) {
 }
 
 StudySpec small_spec() {
-  return parse_spec("study: s\ntarget: {engine: crible, model: m}\nconfigurations:\n  - {name: a, max-num-seqs: 1}\n"
-                    "  - {name: b, max-num-seqs: 2}\nscenarios: [kv_cache, conversation, stability, concurrency]\nblocks: 4\n"
-                    "objectives:\n  x: {minimise: ttft_miss_ms}\n",
-                    "s.yaml").value();
+  return parse_spec(
+             "study: s\ntarget: {engine: crible, model: m}\nconfigurations:\n  - {name: a, max-num-seqs: 1}\n"
+             "  - {name: b, max-num-seqs: 2}\nscenarios: [kv_cache, conversation, stability, "
+             "concurrency]\nblocks: 4\n"
+             "objectives:\n  x: {minimise: ttft_miss_ms}\n",
+             "s.yaml")
+      .value();
 }
 
 TEST(Estimate, GrowsWithWorkAndShrinksWithSpeed) {
@@ -125,7 +134,8 @@ TEST(Estimate, GrowsWithWorkAndShrinksWithSpeed) {
   const Plan plan = make_plan(spec);
   const double slow = estimate_study_s(spec, plan, {100, 10});
   EXPECT_GT(slow, estimate_study_s(spec, plan, {200, 20}));
-  for (const ScenarioSpec& scenario : spec.scenarios) EXPECT_GT(estimate_trial_s(scenario, {100, 10}), 0) << scenario.name;
+  for (const ScenarioSpec& scenario : spec.scenarios)
+    EXPECT_GT(estimate_trial_s(scenario, {100, 10}), 0) << scenario.name;
 }
 
 TEST(Estimate, ABudgetIsKeptAsFarAsRepeatsCanKeepIt) {
@@ -155,7 +165,8 @@ TEST(RemainingTime, PrefersWhatWasMeasured) {
   RemainingTime time(spec.scenarios, {1000, 80});
   EXPECT_DOUBLE_EQ(time.trial_s("a", "kv_cache"), estimate_trial_s(spec.scenarios[0], {1000, 80}));
   time.learn("b", "kv_cache", 10);
-  EXPECT_DOUBLE_EQ(time.trial_s("a", "kv_cache"), 10) << "another configuration's time is better than an estimate";
+  EXPECT_DOUBLE_EQ(time.trial_s("a", "kv_cache"), 10)
+      << "another configuration's time is better than an estimate";
   time.learn("a", "kv_cache", 2);
   time.learn("a", "kv_cache", 4);
   EXPECT_DOUBLE_EQ(time.trial_s("a", "kv_cache"), 3);

@@ -20,7 +20,8 @@ Result<RunSummary> run_session(StudySession::Setup setup, Progress& progress, co
 Result<RunSummary> run_study(const StudySpec& spec, const std::string& spec_source, const StudyFolder& folder,
                              const RunOptions& options, Progress& progress, const std::atomic<bool>& stop) {
   CRIBLE_RETURN_IF_ERROR(write_file_atomic(folder.spec(), spec.source_text));
-  return run_session({.spec = spec, .spec_source = spec_source, .folder = folder, .options = options}, progress, stop);
+  return run_session({.spec = spec, .spec_source = spec_source, .folder = folder, .options = options},
+                     progress, stop);
 }
 
 Result<RunSummary> resume_study(const StudyFolder& folder, const RunOptions& options, Progress& progress,

@@ -22,9 +22,9 @@ struct RunOptions {
 };
 
 enum class RunOutcome {
-  kFinished,     // every visit was made; failures, if any, are in the store
+  kFinished,         // every visit was made; failures, if any, are in the store
   kNothingMeasured,  // every configuration failed
-  kStopped,      // going on would have measured the wrong thing
+  kStopped,          // going on would have measured the wrong thing
   kInterrupted,
 };
 

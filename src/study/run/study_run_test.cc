@@ -23,7 +23,9 @@ using nlohmann::json;
 class FakeServer {
  public:
   explicit FakeServer(json effective) : effective_(std::move(effective)) {
-    server_ = load::ScriptedServer::start([this](const auto& request, auto& connection) { answer(request, connection); }).value();
+    server_ = load::ScriptedServer::start([this](const auto& request, auto& connection) {
+                answer(request, connection);
+              }).value();
   }
 
   std::string url() const { return load::to_url(server_->endpoint()); }
@@ -41,12 +43,19 @@ class FakeServer {
       return c.reply(401, R"({"error":{"message":"wrong key"}})");
     }
     if (request.path == "/v1/models") return c.reply(200, R"({"data":[{"id":"fake","max_model_len":4096}]})");
-    if (request.path == "/metrics") return c.reply(200, "vllm:prompt_tokens_total{model=\"fake\"} 5\n", "text/plain");
+    if (request.path == "/metrics")
+      return c.reply(200, "vllm:prompt_tokens_total{model=\"fake\"} 5\n", "text/plain");
     if (request.path == "/admin/config") {
-      return c.reply(200, json{{"requested", effective_}, {"resolved", effective_}, {"effective", effective_},
-                               {"adjustments", json::array()},
-                               {"memory_plan", {{"device_bytes", 1000}, {"weight_bytes", 100}, {"activation_bytes", 10}, {"kv_bytes", 500}}},
-                               {"model", {{"architecture", "fake"}, {"parameters", 1}}}}.dump());
+      return c.reply(
+          200,
+          json{{"requested", effective_},
+               {"resolved", effective_},
+               {"effective", effective_},
+               {"adjustments", json::array()},
+               {"memory_plan",
+                {{"device_bytes", 1000}, {"weight_bytes", 100}, {"activation_bytes", 10}, {"kv_bytes", 500}}},
+               {"model", {{"architecture", "fake"}, {"parameters", 1}}}}
+              .dump());
     }
     const json body = json::parse(request.body);
     if (request.path == "/tokenize") {
@@ -69,7 +78,8 @@ class FakeServer {
     size_t cached = 0;
     if (!chat && prompt >= 32) {
       // A prefix of 32 tokens that was seen before is "cached" as a whole.
-      const std::string prefix = json(std::vector<int>(body["prompt"].begin(), body["prompt"].begin() + 32)).dump();
+      const std::string prefix =
+          json(std::vector<int>(body["prompt"].begin(), body["prompt"].begin() + 32)).dump();
       const std::lock_guard lock(mutex_);
       if (!seen_.insert(prefix).second) cached = prompt - 8;
     }
@@ -80,8 +90,11 @@ class FakeServer {
     }
     c.frame(R"({"choices":[{"delta":{},"text":"","finish_reason":"length"}]})");
     c.frame(json{{"choices", json::array()},
-                 {"usage", {{"prompt_tokens", prompt + (wrong_prompt_count ? 1 : 0)}, {"completion_tokens", tokens},
-                            {"prompt_tokens_details", {{"cached_tokens", cached}}}}}}.dump());
+                 {"usage",
+                  {{"prompt_tokens", prompt + (wrong_prompt_count ? 1 : 0)},
+                   {"completion_tokens", tokens},
+                   {"prompt_tokens_details", {{"cached_tokens", cached}}}}}}
+                .dump());
     c.end_stream();
   }
 
@@ -91,13 +104,16 @@ class FakeServer {
   std::set<std::string> seen_;
 };
 
-json with_sequences(int count) { return {{"max-num-seqs", count}}; }
+json with_sequences(int count) {
+  return {{"max-num-seqs", count}};
+}
 
 class StudyRun : public testing::Test {
  protected:
   void SetUp() override {
     root_ = std::filesystem::temp_directory_path() /
-            ("crible_study_" + std::to_string(::getpid()) + testing::UnitTest::GetInstance()->current_test_info()->name());
+            ("crible_study_" + std::to_string(::getpid()) +
+             testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::remove_all(root_);
     null_ = std::fopen("/dev/null", "w");
     progress_ = std::make_unique<Progress>(null_);
@@ -109,10 +125,14 @@ class StudyRun : public testing::Test {
   }
 
   static std::string spec_text(const std::string& url_a, const std::string& url_b) {
-    return "study: fake\ntarget: {engine: url, url: \"" + url_a + "\"}\nconfigurations:\n  - {name: a, max-num-seqs: 8}\n"
-           "  - {name: b, max-num-seqs: 16, url: \"" + url_b + "\"}\n"
+    return "study: fake\ntarget: {engine: url, url: \"" + url_a +
+           "\"}\nconfigurations:\n  - {name: a, max-num-seqs: 8}\n"
+           "  - {name: b, max-num-seqs: 16, url: \"" +
+           url_b +
+           "\"}\n"
            "scenarios:\n  - kv_cache: {pairs: 2, prefix_tokens: 64, question_tokens: 8, output_tokens: 4}\n"
-           "  - conversation: {conversations: 2, turns: 3, streams: 2, system_tokens: 16, user_tokens: 8, output_tokens: 4}\n"
+           "  - conversation: {conversations: 2, turns: 3, streams: 2, system_tokens: 16, user_tokens: 8, "
+           "output_tokens: 4}\n"
            "  - stability: {requests: 5, prompt_tokens: 8, output_tokens: [2, 5]}\n"
            "  - concurrency: {levels: [1, 3], requests_per_stream: 2, prompt_tokens: 8, output_tokens: 3}\n"
            "blocks: 2\nobjectives:\n  any: {minimise: kv_cache/ttft_miss_ms}\n";
@@ -123,10 +143,13 @@ class StudyRun : public testing::Test {
     EXPECT_TRUE(spec) << spec.error().message;
     const auto folder = create_study_folder(root_);
     EXPECT_TRUE(folder) << folder.error().message;
-    return run_study(*spec, "fake.yaml", *folder, {.program = "/bin/false", .program_version = "test"}, *progress_, stop_);
+    return run_study(*spec, "fake.yaml", *folder, {.program = "/bin/false", .program_version = "test"},
+                     *progress_, stop_);
   }
 
-  StoredStudy stored() const { return Store::open_read_only(root_ / "study.sqlite").value().load_study().value(); }
+  StoredStudy stored() const {
+    return Store::open_read_only(root_ / "study.sqlite").value().load_study().value();
+  }
 
   std::filesystem::path root_;
   std::FILE* null_ = nullptr;
@@ -145,7 +168,8 @@ TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
   EXPECT_TRUE(study.failures.empty());
   EXPECT_EQ(study.model.name, "fake");
   for (const TrialRecord& trial : study.trials) {
-    EXPECT_TRUE(trial.validity.valid) << trial.id << ": " << (trial.validity.reasons.empty() ? "" : trial.validity.reasons[0]);
+    EXPECT_TRUE(trial.validity.valid)
+        << trial.id << ": " << (trial.validity.reasons.empty() ? "" : trial.validity.reasons[0]);
     const size_t expected = trial.scenario == "kv_cache"       ? 4
                             : trial.scenario == "conversation" ? 12
                             : trial.scenario == "stability"    ? 5
@@ -171,7 +195,8 @@ TEST_F(StudyRun, ALyingServerStopsTheStudy) {
   const auto summary = run(spec_text(a.url(), b.url()));
   ASSERT_TRUE(summary) << summary.error().message;
   EXPECT_EQ(summary->outcome, RunOutcome::kStopped);
-  EXPECT_NE(summary->message.find("max-num-seqs: 16 asked for, 8 in effect"), std::string::npos) << summary->message;
+  EXPECT_NE(summary->message.find("max-num-seqs: 16 asked for, 8 in effect"), std::string::npos)
+      << summary->message;
   const StoredStudy study = stored();
   EXPECT_TRUE(study.trials.empty());
   ASSERT_EQ(study.failures.size(), 1u);
@@ -189,7 +214,8 @@ TEST_F(StudyRun, TwoNamesForOneConfigurationStopTheStudy) {
   const auto summary = run(text);
   ASSERT_TRUE(summary) << summary.error().message;
   EXPECT_EQ(summary->outcome, RunOutcome::kStopped);
-  EXPECT_NE(summary->message.find("'a' and 'b' have equal effective values"), std::string::npos) << summary->message;
+  EXPECT_NE(summary->message.find("'a' and 'b' have equal effective values"), std::string::npos)
+      << summary->message;
   EXPECT_TRUE(stored().trials.empty());
 }
 
@@ -207,7 +233,8 @@ TEST_F(StudyRun, AFailingConfigurationIsDataAndTheOtherGoesOn) {
   for (const TrialRecord& trial : study.trials) {
     if (trial.configuration != "b") continue;
     EXPECT_TRUE(trial.validity.valid) << "the server's errors are results";
-    failed += static_cast<int>(std::ranges::count(trial.requests, RequestStatus::kError, &RequestRecord::status));
+    failed +=
+        static_cast<int>(std::ranges::count(trial.requests, RequestStatus::kError, &RequestRecord::status));
   }
   EXPECT_GT(failed, 0);
 }
@@ -246,18 +273,21 @@ TEST_F(StudyRun, InterruptKeepsWholeTrialsAndResumeMakesTheRest) {
   EXPECT_GT(kept, 0u);
   EXPECT_LT(kept, 16u);
   for (const TrialRecord& trial : stored().trials) {
-    EXPECT_EQ(std::ranges::count(trial.requests, RequestStatus::kCancelled, &RequestRecord::status), 0) << trial.id;
+    EXPECT_EQ(std::ranges::count(trial.requests, RequestStatus::kCancelled, &RequestRecord::status), 0)
+        << trial.id;
   }
   a.stop_after_first_trial = nullptr;
   stop_ = false;
-  const auto second = resume_study(open_study_folder(root_).value(), {.program = "/bin/false", .program_version = "test"}, *progress_, stop_);
+  const auto second = resume_study(open_study_folder(root_).value(),
+                                   {.program = "/bin/false", .program_version = "test"}, *progress_, stop_);
   ASSERT_TRUE(second) << second.error().message;
   EXPECT_EQ(second->outcome, RunOutcome::kFinished);
   std::set<std::string> ids;
   for (const TrialRecord& trial : stored().trials) EXPECT_TRUE(ids.insert(trial.id).second) << trial.id;
   EXPECT_EQ(ids.size(), 16u);
   std::set<std::string> launches;
-  for (const LaunchRecord& launch : stored().launches) EXPECT_TRUE(launches.insert(launch.id).second) << launch.id;
+  for (const LaunchRecord& launch : stored().launches)
+    EXPECT_TRUE(launches.insert(launch.id).second) << launch.id;
 }
 
 TEST_F(StudyRun, ARefusedKeyIsNamed) {

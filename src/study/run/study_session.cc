@@ -26,14 +26,19 @@ int first_launch_number(const std::optional<StoredStudy>& stored) {
 }  // namespace
 
 StudySession::StudySession(Setup setup, Progress& progress, const std::atomic<bool>& stop)
-    : setup_(std::move(setup)), progress_(progress), stop_(stop), spec_(setup_.spec), plan_(make_plan(setup_.spec)),
+    : setup_(std::move(setup)),
+      progress_(progress),
+      stop_(stop),
+      spec_(setup_.spec),
+      plan_(make_plan(setup_.spec)),
       deployment_(setup_.spec, setup_.folder,
                   {.program = setup_.options.program,
                    .api_key = setup_.api_key,
                    .boot_deadline = setup_.options.boot_deadline,
                    .first_launch = first_launch_number(setup_.stored)},
                   stop),
-      phases_(stop, progress, [this] { return deployment_.death(); }), store_(std::move(setup_.store)) {
+      phases_(stop, progress, [this] { return deployment_.death(); }),
+      store_(std::move(setup_.store)) {
   if (setup_.stored) {
     for (const TrialRecord& trial : setup_.stored->trials) done_.insert(trial.id);
   }
@@ -67,9 +72,9 @@ Status StudySession::survey() {
 Attempt<bool> StudySession::survey_one(const ConfigurationSpec& configuration) {
   CRIBLE_ATTEMPT([[maybe_unused]] const bool prepared, prepare(configuration, 0));
   phase_ = StudyPhase::kGate;
-  CRIBLE_ATTEMPT(const std::string answer, phases_.run(StudyPhase::kGate, "asking " + configuration.name, [&] {
-                   return smoke_gate(client(), deployed_->state.served_model, stop_);
-                 }));
+  CRIBLE_ATTEMPT(const std::string answer,
+                 phases_.run(StudyPhase::kGate, "asking " + configuration.name,
+                             [&] { return smoke_gate(client(), deployed_->state.served_model, stop_); }));
   if (!words_) {
     phase_ = StudyPhase::kWarmUp;
     CRIBLE_ATTEMPT([[maybe_unused]] const bool learnt,
@@ -78,9 +83,10 @@ Attempt<bool> StudySession::survey_one(const ConfigurationSpec& configuration) {
   }
   const LaunchRecord& launch = deployed_->launch;
   progress_.say(fmt::format("{}: in effect and answering ({})", configuration.name,
-                            launch.boot_ms          ? fmt::format("started in {:.0f} ms", *launch.boot_ms)
-                            : launch.reconfigure_ms ? fmt::format("changed live in {:.0f} ms", *launch.reconfigure_ms)
-                                                    : "running already"));
+                            launch.boot_ms ? fmt::format("started in {:.0f} ms", *launch.boot_ms)
+                            : launch.reconfigure_ms
+                                ? fmt::format("changed live in {:.0f} ms", *launch.reconfigure_ms)
+                                : "running already"));
   return true;
 }
 
@@ -120,7 +126,8 @@ Status StudySession::open_store() {
   }
   for (const StudyEvent& event : early_events_) CRIBLE_RETURN_IF_ERROR(store_->append_event(event));
   for (const LaunchRecord& launch : early_launches_) CRIBLE_RETURN_IF_ERROR(store_->append_launch(launch));
-  for (const FailureRecord& failure : early_failures_) CRIBLE_RETURN_IF_ERROR(store_->append_failure(failure));
+  for (const FailureRecord& failure : early_failures_)
+    CRIBLE_RETURN_IF_ERROR(store_->append_failure(failure));
   early_events_.clear();
   early_launches_.clear();
   early_failures_.clear();
@@ -143,13 +150,13 @@ Status StudySession::settle_budget() {
   }
   scenarios_ = scaled_scenarios(spec_, scale_);
   remaining_.emplace(scenarios_, speeds_);
-  progress_.say(fmt::format("measured: prefill {:.0f} tokens/s, decode {:.0f} tokens/s", speeds_.prefill_tokens_per_s,
-                            speeds_.decode_tokens_per_s));
+  progress_.say(fmt::format("measured: prefill {:.0f} tokens/s, decode {:.0f} tokens/s",
+                            speeds_.prefill_tokens_per_s, speeds_.decode_tokens_per_s));
   progress_.say(fmt::format("{} trials planned, {} to make; about {}", plan_.trial_count,
                             plan_.trial_count - static_cast<int>(done_.size()), format_duration(left_s())));
   if (scale_ < 1) {
-    progress_.say(fmt::format("repeats scaled by {:.2f}: the whole study would take {} and the budget is {}", scale_,
-                              format_duration(whole_s), format_duration(*spec_.time_budget_s)));
+    progress_.say(fmt::format("repeats scaled by {:.2f}: the whole study would take {} and the budget is {}",
+                              scale_, format_duration(whole_s), format_duration(*spec_.time_budget_s)));
   }
   progress_.set_total(static_cast<int>(done_.size()), plan_.trial_count, left_s());
   if (earlier) return {};
@@ -164,7 +171,8 @@ Status StudySession::settle_budget() {
 Status StudySession::measure_blocks() {
   for (const PlannedVisit& visit : plan_.visits) {
     if (halted()) return {};
-    const bool all_done = std::ranges::all_of(visit.trials, [&](const auto& trial) { return done_.contains(trial.id); });
+    const bool all_done =
+        std::ranges::all_of(visit.trials, [&](const auto& trial) { return done_.contains(trial.id); });
     if (all_done || excluded(visit.configuration)) continue;
     CRIBLE_RETURN_IF_ERROR(measure_visit(visit));
   }
@@ -174,10 +182,12 @@ Status StudySession::measure_blocks() {
 Attempt<bool> StudySession::warm_up_visit(const PlannedVisit& visit) {
   phase_ = StudyPhase::kWarmUp;
   const uint64_t seed = visit.trials.front().seed ^ 0x5eed;
-  CRIBLE_ATTEMPT(const WarmUp result, phases_.run(StudyPhase::kWarmUp, "warming up " + visit.configuration, [&] {
+  CRIBLE_ATTEMPT(const WarmUp result,
+                 phases_.run(StudyPhase::kWarmUp, "warming up " + visit.configuration, [&] {
                    return warm_up(client(), *words_, deployed_->state.served_model, seed, {}, stop_);
                  }));
-  const json detail = {{"launch", deployed_->launch.id}, {"steady", result.steady}, {"latencies_ms", result.latencies_ms}};
+  const json detail = {
+      {"launch", deployed_->launch.id}, {"steady", result.steady}, {"latencies_ms", result.latencies_ms}};
   if (const Status stored = record_event("warm_up", detail.dump()); !stored) {
     return study_stopped(FailureCause::kUnknown, stored.error().message);
   }
@@ -211,14 +221,15 @@ Status StudySession::measure_planned(const PlannedVisit& visit, const PlannedTri
                                      const ConfigurationSpec& configuration) {
   phase_ = StudyPhase::kMeasure;
   const ScenarioSpec& scenario = scaled(planned.scenario);
-  const TrialPlan trial_plan{planned,     scenario, configuration.name, deployed_->launch.id,
-                             visit.block, visit.order_in_block};
+  const TrialPlan trial_plan{
+      planned, scenario, configuration.name, deployed_->launch.id, visit.block, visit.order_in_block};
   std::optional<TrialRecord> trial;
   const auto measured = phases_.run(StudyPhase::kMeasure, "measuring " + planned.id, [&]() -> Attempt<bool> {
     progress_.trial_started(visit.block, spec_.blocks, configuration.name, planned.scenario,
                             scenario_named(planned.scenario).work(scenario).requests,
                             remaining_->trial_s(configuration.name, planned.scenario));
-    trial = measure_trial(trial_plan, *deployment_.server(), deployed_->state, client(), *words_, progress_, stop_);
+    trial = measure_trial(trial_plan, *deployment_.server(), deployed_->state, client(), *words_, progress_,
+                          stop_);
     return true;
   });
   if (!measured && measured.error().interrupted) return {};
@@ -232,14 +243,16 @@ Status StudySession::measure_planned(const PlannedVisit& visit, const PlannedTri
     ++strikes_[configuration.name];
     return record_failure(measured.error(), StudyPhase::kMeasure, configuration.name, planned.id);
   }
-  const bool troubled = std::ranges::any_of(trial->requests, [](const RequestRecord& r) { return r.status != RequestStatus::kOk; });
+  const bool troubled = std::ranges::any_of(
+      trial->requests, [](const RequestRecord& r) { return r.status != RequestStatus::kOk; });
   if (!troubled) {
     strikes_[configuration.name] = 0;
     return {};
   }
   phase_ = StudyPhase::kGate;
-  const auto survived = phases_.run(StudyPhase::kGate, "does it still answer: " + configuration.name,
-                                    [&] { return smoke_gate(client(), deployed_->state.served_model, stop_); });
+  const auto survived = phases_.run(StudyPhase::kGate, "does it still answer: " + configuration.name, [&] {
+    return smoke_gate(client(), deployed_->state.served_model, stop_);
+  });
   if (survived || survived.error().interrupted) return {};
   ++strikes_[configuration.name];
   return record_failure(survived.error(), StudyPhase::kGate, configuration.name, planned.id);
@@ -264,23 +277,26 @@ Result<RunSummary> StudySession::conclude() {
   json seconds = json::object();
   for (const auto& [phase, total] : phases_.seconds()) seconds[to_string(phase)] = total;
   const json detail = {{"message", summary.message}, {"phase_seconds", seconds}, {"scale", scale_}};
-  CRIBLE_RETURN_IF_ERROR(record_event(summary.outcome == RunOutcome::kFinished ? "finished" : "stopped", detail.dump()));
+  CRIBLE_RETURN_IF_ERROR(
+      record_event(summary.outcome == RunOutcome::kFinished ? "finished" : "stopped", detail.dump()));
   return summary;
 }
 
-Status StudySession::record_failure(const StepFailure& failure, StudyPhase phase, const std::string& configuration,
-                                    const std::string& trial_id) {
+Status StudySession::record_failure(const StepFailure& failure, StudyPhase phase,
+                                    const std::string& configuration, const std::string& trial_id) {
   ++failures_;
   FailureRecord record;
   record.configuration = configuration;
   record.trial_id = trial_id;
-  record.launch_id = deployed_ && deployed_->launch.configuration == configuration ? deployed_->launch.id : "";
+  record.launch_id =
+      deployed_ && deployed_->launch.configuration == configuration ? deployed_->launch.id : "";
   record.cause = failure.cause;
   record.phase = phase;
   record.wall_time = wall_time_iso8601();
   record.message = failure.message;
   record.evidence = failure.evidence;
-  progress_.say(fmt::format("FAILED {} ({}, {}): {}", configuration, to_string(failure.cause), to_string(phase), failure.message));
+  progress_.say(fmt::format("FAILED {} ({}, {}): {}", configuration, to_string(failure.cause),
+                            to_string(phase), failure.message));
   if (store_) return store_->append_failure(record);
   early_failures_.push_back(std::move(record));
   return {};
@@ -307,7 +323,8 @@ bool StudySession::excluded(const std::string& configuration) const {
 bool StudySession::has_work(const std::string& configuration) const {
   return std::ranges::any_of(plan_.visits, [&](const PlannedVisit& visit) {
     return visit.configuration == configuration &&
-           std::ranges::any_of(visit.trials, [&](const PlannedTrial& trial) { return !done_.contains(trial.id); });
+           std::ranges::any_of(visit.trials,
+                               [&](const PlannedTrial& trial) { return !done_.contains(trial.id); });
   });
 }
 

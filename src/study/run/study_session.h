@@ -26,8 +26,8 @@ class StudySession {
     StudyFolder folder;
     RunOptions options;
     std::string api_key;
-    std::optional<Store> store;              // on resume
-    std::optional<StoredStudy> stored;       // what it held
+    std::optional<Store> store;         // on resume
+    std::optional<StoredStudy> stored;  // what it held
   };
 
   StudySession(Setup setup, Progress& progress, const std::atomic<bool>& stop);
@@ -44,7 +44,8 @@ class StudySession {
   Status settle_budget();
   Status measure_blocks();
   Status measure_visit(const PlannedVisit& visit);
-  Status measure_planned(const PlannedVisit& visit, const PlannedTrial& planned, const ConfigurationSpec& configuration);
+  Status measure_planned(const PlannedVisit& visit, const PlannedTrial& planned,
+                         const ConfigurationSpec& configuration);
   Attempt<bool> warm_up_visit(const PlannedVisit& visit);
   // Up and in effect, as a recorded launch.
   Attempt<bool> prepare(const ConfigurationSpec& configuration, int block);

@@ -34,7 +34,9 @@ void TrialRecorder::add(RequestLabels labels, load::Exchange&& exchange) {
 }
 
 RequestRecord TrialRecorder::to_record(int index, const Entry& entry) const {
-  const auto since_start = [&](TimePoint at) { return std::chrono::duration_cast<Nanoseconds>(at - start_).count(); };
+  const auto since_start = [&](TimePoint at) {
+    return std::chrono::duration_cast<Nanoseconds>(at - start_).count();
+  };
   const load::Exchange& e = entry.exchange;
   RequestRecord record;
   record.index = index;
@@ -51,7 +53,8 @@ RequestRecord TrialRecorder::to_record(int index, const Entry& entry) const {
     record.last_token_ns = since_start(e.tokens.back());
     record.token_gaps_ns.reserve(e.tokens.size() - 1);
     for (size_t i = 1; i < e.tokens.size(); ++i) {
-      record.token_gaps_ns.push_back(std::chrono::duration_cast<Nanoseconds>(e.tokens[i] - e.tokens[i - 1]).count());
+      record.token_gaps_ns.push_back(
+          std::chrono::duration_cast<Nanoseconds>(e.tokens[i] - e.tokens[i - 1]).count());
     }
   }
   if (e.first_output) record.first_output_ns = since_start(*e.first_output);

@@ -25,8 +25,8 @@ bool is_steady(const std::vector<double>& values, int steady, double tolerance) 
   return high - low <= tolerance * low;
 }
 
-Attempt<WarmUp> warm_up(load::Client& client, const load::WordPool& words, const std::string& model, uint64_t seed,
-                        const WarmUpLimits& limits, const std::atomic<bool>& stop) {
+Attempt<WarmUp> warm_up(load::Client& client, const load::WordPool& words, const std::string& model,
+                        uint64_t seed, const WarmUpLimits& limits, const std::atomic<bool>& stop) {
   WarmUp result;
   std::vector<double> prefill_rates;
   std::vector<double> decode_rates;
@@ -47,12 +47,14 @@ Attempt<WarmUp> warm_up(load::Client& client, const load::WordPool& words, const
     if (probe.status != load::ExchangeStatus::kOk || probe.tokens.empty()) {
       const bool late = probe.status == load::ExchangeStatus::kTimedOut;
       return step_failed(late ? FailureCause::kHang : FailureCause::kUnknown,
-                         fmt::format("a warm-up request failed: {} {}", load::exchange_status_name(probe.status), probe.error));
+                         fmt::format("a warm-up request failed: {} {}",
+                                     load::exchange_status_name(probe.status), probe.error));
     }
     result.latencies_ms.push_back(to_ms(probe.tokens.back() - probe.scheduled));
     prefill_rates.push_back(limits.prompt_tokens / to_seconds(probe.tokens.front() - probe.scheduled));
     const double decode_s = to_seconds(probe.tokens.back() - probe.tokens.front());
-    if (probe.tokens.size() > 1 && decode_s > 0) decode_rates.push_back((double(probe.tokens.size()) - 1) / decode_s);
+    if (probe.tokens.size() > 1 && decode_s > 0)
+      decode_rates.push_back((double(probe.tokens.size()) - 1) / decode_s);
     result.steady = is_steady(result.latencies_ms, limits.steady, limits.tolerance);
   }
   result.prefill_tokens_per_s = median(last_of(prefill_rates, limits.steady));

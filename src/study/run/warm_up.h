@@ -14,9 +14,9 @@
 namespace crible::study {
 
 struct WarmUpLimits {
-  int steady = 3;          // probes that must agree
-  double tolerance = 0.10; // (largest - smallest) / smallest
-  int most = 10;           // probes at most: a noisy machine is recorded, not waited for
+  int steady = 3;           // probes that must agree
+  double tolerance = 0.10;  // (largest - smallest) / smallest
+  int most = 10;            // probes at most: a noisy machine is recorded, not waited for
   int prompt_tokens = 96;
   int output_tokens = 8;
 };
@@ -24,13 +24,13 @@ struct WarmUpLimits {
 struct WarmUp {
   std::vector<double> latencies_ms;  // E2EL of every probe
   bool steady = false;
-  double prefill_tokens_per_s = 0;   // medians over the probes that were steady (or last)
+  double prefill_tokens_per_s = 0;  // medians over the probes that were steady (or last)
   double decode_tokens_per_s = 0;
 };
 
 // Fails if a probe fails.
-Attempt<WarmUp> warm_up(load::Client& client, const load::WordPool& words, const std::string& model, uint64_t seed,
-                        const WarmUpLimits& limits, const std::atomic<bool>& stop);
+Attempt<WarmUp> warm_up(load::Client& client, const load::WordPool& words, const std::string& model,
+                        uint64_t seed, const WarmUpLimits& limits, const std::atomic<bool>& stop);
 
 // Whether the last `steady` values agree within the tolerance.
 bool is_steady(const std::vector<double>& values, int steady, double tolerance);

@@ -19,7 +19,8 @@ ScenarioWork concurrency_work(const ScenarioSpec& spec) {
     const int requests = level * per_stream;
     work.requests += requests;
     work.prompt_tokens += double(requests) * spec.integer("prompt_tokens");
-    work.decode_steps += per_stream * double(spec.integer("output_tokens")) * (1 + kStepGrowthPerStream * (level - 1));
+    work.decode_steps +=
+        per_stream * double(spec.integer("output_tokens")) * (1 + kStepGrowthPerStream * (level - 1));
   }
   return work;
 }
@@ -36,11 +37,9 @@ void run_concurrency(ScenarioContext& context) {
       return completion_request(context, maker.tokens(prompt_tokens), output_tokens);
     };
     const auto record = [&](int, int stream, load::Exchange&& exchange) {
-      context.recorder.add({.stream = stream,
-                            .level = level,
-                            .prompt_tokens = prompt_tokens,
-                            .output_tokens = output_tokens},
-                           std::move(exchange));
+      context.recorder.add(
+          {.stream = stream, .level = level, .prompt_tokens = prompt_tokens, .output_tokens = output_tokens},
+          std::move(exchange));
     };
     load::run_closed_loop(context.client, {.streams = level, .requests_per_stream = per_stream}, make, record,
                           context.stop);

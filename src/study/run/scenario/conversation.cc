@@ -25,7 +25,8 @@ class Talk {
                           .expected_tokens = output_tokens(),
                           .keep_text = true,
                           .timeout = context_.request_timeout};
-    context_.client.submit(std::move(request), scheduled, [this](load::Exchange&& exchange) { on_reply(std::move(exchange)); });
+    context_.client.submit(std::move(request), scheduled,
+                           [this](load::Exchange&& exchange) { on_reply(std::move(exchange)); });
   }
 
  private:
@@ -48,7 +49,8 @@ class Talk {
     const bool stopped = exchange.status == load::ExchangeStatus::kCancelled;
     const TimePoint ended = exchange.ended;
     history_.push_back({"assistant", std::move(exchange.text)});
-    context_.recorder.add({.turn = turn_, .stream = stream_, .output_tokens = output_tokens()}, std::move(exchange));
+    context_.recorder.add({.turn = turn_, .stream = stream_, .output_tokens = output_tokens()},
+                          std::move(exchange));
     if (stopped) return;
     // After a failed turn the history has a hole: that conversation is over.
     if (!good || ++turn_ == context_.spec.integer("turns")) {

@@ -8,9 +8,10 @@ namespace crible::study {
 
 ScenarioWork kv_cache_work(const ScenarioSpec& spec) {
   const int requests = 2 * spec.integer("pairs");
-  return {.requests = requests,
-          .prompt_tokens = double(requests) * (spec.integer("prefix_tokens") + spec.integer("question_tokens")),
-          .decode_steps = double(requests) * spec.integer("output_tokens")};
+  return {
+      .requests = requests,
+      .prompt_tokens = double(requests) * (spec.integer("prefix_tokens") + spec.integer("question_tokens")),
+      .decode_steps = double(requests) * spec.integer("output_tokens")};
 }
 
 void run_kv_cache(ScenarioContext& context) {
@@ -36,7 +37,8 @@ void run_kv_cache(ScenarioContext& context) {
                           .output_tokens = output_tokens},
                          std::move(exchange));
   };
-  load::run_closed_loop(context.client, {.streams = 1, .requests_per_stream = 2 * pairs}, make, record, context.stop);
+  load::run_closed_loop(context.client, {.streams = 1, .requests_per_stream = 2 * pairs}, make, record,
+                        context.stop);
 }
 
 }  // namespace crible::study

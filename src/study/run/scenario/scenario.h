@@ -19,7 +19,7 @@ struct ScenarioContext {
   const load::WordPool& words;
   const std::string& model;  // name that the server serves
   const ScenarioSpec& spec;
-  uint64_t seed = 0;         // the trial's own
+  uint64_t seed = 0;  // the trial's own
   Clock::duration request_timeout = std::chrono::seconds(120);
   TrialRecorder& recorder;
   const std::atomic<bool>& stop;
@@ -44,7 +44,8 @@ struct Scenario {
 const Scenario& scenario_named(std::string_view name);
 
 // Shared by the scenarios: a completion of exactly `output_tokens` over token ids.
-load::Request completion_request(const ScenarioContext& context, std::span<const TokenId> prompt, int output_tokens);
+load::Request completion_request(const ScenarioContext& context, std::span<const TokenId> prompt,
+                                 int output_tokens);
 
 // The scenarios.
 void run_kv_cache(ScenarioContext& context);

@@ -20,7 +20,8 @@ const Scenario& scenario_named(std::string_view name) {
   CHECK(false, "no scenario '{}'", name);
 }
 
-load::Request completion_request(const ScenarioContext& context, std::span<const TokenId> prompt, int output_tokens) {
+load::Request completion_request(const ScenarioContext& context, std::span<const TokenId> prompt,
+                                 int output_tokens) {
   return {.path = "/v1/completions",
           .body = load::completion_body(context.model, prompt, output_tokens, true),
           .expected_tokens = output_tokens,

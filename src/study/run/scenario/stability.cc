@@ -32,13 +32,14 @@ void run_stability(ScenarioContext& context) {
     return completion_request(context, maker.tokens(prompt_tokens), cycled(lengths, index));
   };
   const auto record = [&](int index, int stream, load::Exchange&& exchange) {
-    context.recorder.add({.stream = stream, .prompt_tokens = prompt_tokens, .output_tokens = cycled(lengths, index)},
-                         std::move(exchange));
+    context.recorder.add(
+        {.stream = stream, .prompt_tokens = prompt_tokens, .output_tokens = cycled(lengths, index)},
+        std::move(exchange));
   };
-  const load::ClosedLoop loop{
-      .streams = 1,
-      .requests_per_stream = context.spec.integer("requests"),
-      .pause = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(context.spec.number("pause_s")))};
+  const load::ClosedLoop loop{.streams = 1,
+                              .requests_per_stream = context.spec.integer("requests"),
+                              .pause = std::chrono::duration_cast<Clock::duration>(
+                                  std::chrono::duration<double>(context.spec.number("pause_s")))};
   load::run_closed_loop(context.client, loop, make, record, context.stop);
 }
 
