@@ -93,12 +93,13 @@ class HttpServer::Impl {
 
 Status HttpServer::Impl::bind() {
   error_code code;
-  const auto address = asio::ip::make_address(config_.host, code);
-  if (code) {
-    return fail(ErrorCode::kInvalidArgument, "host '{}' is not an IP address; use 127.0.0.1, or 0.0.0.0 for all",
-                config_.host);
+  const auto found = tcp::resolver(io_).resolve(config_.host, std::to_string(config_.port),
+                                                tcp::resolver::passive | tcp::resolver::numeric_service, code);
+  if (code || found.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "host '{}' is no address of this machine: {}; use 127.0.0.1, or 0.0.0.0 "
+                "for all", config_.host, code.message());
   }
-  const tcp::endpoint endpoint(address, static_cast<uint16_t>(config_.port));
+  const tcp::endpoint endpoint = found.begin()->endpoint();
   acceptor_.open(endpoint.protocol(), code);
   if (!code) acceptor_.set_option(asio::socket_base::reuse_address(true), code);
   if (!code) acceptor_.bind(endpoint, code);
