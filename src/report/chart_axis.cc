@@ -50,6 +50,15 @@ Scale Scale::linear(double low, double high, double from, double to) {
   return scale;
 }
 
+Scale Scale::tight(double low, double high, double from, double to) {
+  Scale scale = linear(low, high, from, to);
+  if (!(high > low)) return scale;
+  scale.low_ = low;
+  scale.high_ = high;
+  std::erase_if(scale.ticks_, [&](double tick) { return tick < low || tick > high; });
+  return scale;
+}
+
 Scale Scale::logarithmic(double low, double high, double from, double to) {
   Scale scale;
   scale.logarithmic_ = true;
@@ -137,13 +146,14 @@ std::string shortened(const std::string& words, size_t most_characters) {
 }
 
 std::string tick_label(double value, bool percent, const NumberFormat& numbers) {
-  if (percent) return numbers.percent_points(std::round(value * 1000) / 10);
+  if (percent) value *= 100;
   const double size = std::fabs(value);
   for (const int decimals : {0, 1, 2, 3}) {
     const double scaled = size * std::pow(10, decimals);
-    if (std::fabs(scaled - std::round(scaled)) < 1e-6 * std::max(1.0, scaled)) return numbers.fixed(value, decimals);
+    const bool exact = std::fabs(scaled - std::round(scaled)) < 1e-6 * std::max(1.0, scaled);
+    if (exact) return percent ? numbers.percent_sign(numbers.fixed(value, decimals)) : numbers.fixed(value, decimals);
   }
-  return numbers.significant(value);
+  return percent ? numbers.percent_points(value) : numbers.significant(value);
 }
 
 double legend_height(const std::vector<std::string>& names, double left) {

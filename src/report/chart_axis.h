@@ -19,6 +19,8 @@ class Scale {
  public:
   // Covers [low, high], widened to round ticks. A logarithmic one needs low > 0.
   static Scale linear(double low, double high, double from, double to);
+  // Covers exactly [low, high]; round ticks inside.
+  static Scale tight(double low, double high, double from, double to);
   static Scale logarithmic(double low, double high, double from, double to);
 
   double at(double value) const;

@@ -25,6 +25,21 @@ TEST(Scale, TicksCoverTheValuesAndStayFew) {
   }
 }
 
+TEST(Scale, TightOnesKeepTheirEnds) {
+  const Scale scale = Scale::tight(1, 16, 0, 150);
+  EXPECT_DOUBLE_EQ(scale.at(1), 0);
+  EXPECT_DOUBLE_EQ(scale.at(16), 150);
+  EXPECT_EQ(scale.ticks(), (std::vector<double>{5, 10, 15}));
+}
+
+TEST(Scale, LabelsShowNoMoreDigitsThanNeeded) {
+  const NumberFormat french(Language::kFrench);
+  EXPECT_EQ(tick_label(0.8, true, french), "80\u202f%");
+  EXPECT_EQ(tick_label(0.985, true, french), "98,5\u202f%");
+  EXPECT_EQ(tick_label(0.05, false, french), "0,05");
+  EXPECT_EQ(tick_label(2000, false, french), "2\u202f000");
+}
+
 TEST(Scale, LogarithmicTicksLieInside) {
   for (double low = 1e-3; low < 1e4; low *= 3.7) {
     for (double ratio = 1; ratio < 1e6; ratio *= 2.9) {

@@ -6,6 +6,8 @@
 namespace crible::report {
 namespace {
 
+constexpr size_t kWideTableColumns = 10;  // from here on in smaller type, so that it fits a laptop's width
+
 std::string render(const Inline& content) {
   std::string words;
   for (const Span& span : content) {
@@ -91,7 +93,8 @@ class Renderer {
     out_ += "</div>\n";
   }
   void operator()(const Table& table) {
-    out_ += "<div class=\"table\" tabindex=\"0\"><table>\n";
+    const bool wide = table.columns.size() >= kWideTableColumns;
+    out_ += std::string("<div class=\"table") + (wide ? " wide" : "") + "\" tabindex=\"0\"><table>\n";
     if (!table.caption.empty()) out_ += "<caption>" + escape_html(table.caption) + "</caption>\n";
     out_ += "<thead><tr>";
     for (const Column& column : table.columns) {

@@ -52,7 +52,10 @@ std::string NumberFormat::percent(double share) const { return percent_points(sh
 std::string NumberFormat::percent_points(double value) const {
   const double size = std::fabs(value);
   const int decimals = size == 0 || size >= 99.95 ? 0 : size >= 0.995 ? 1 : 2;
-  const std::string number = fixed(value, decimals);
+  return percent_sign(fixed(value, decimals));
+}
+
+std::string NumberFormat::percent_sign(const std::string& number) const {
   return language_ == Language::kFrench ? number + kNarrowSpace + "%" : number + "%";
 }
 

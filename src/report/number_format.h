@@ -19,6 +19,7 @@ class NumberFormat {
   std::string significant(double value) const;
   std::string percent(double share) const;         // 0.045 -> "4.5%"
   std::string percent_points(double value) const;  // 4.5 -> "4.5%"
+  std::string percent_sign(const std::string& number) const;  // "4.5" -> "4.5%"
   // Signed change that a ratio stands for: 0.46 -> "−54.0%".
   std::string change(double ratio) const;
   std::string factor(double ratio) const;  // "×3.22"

@@ -48,6 +48,8 @@ h4 { margin: 1.7rem 0 .5rem; font-size: .92rem; color: var(--soft); font-weight:
 p { margin: 0 0 .9rem; max-width: 46rem; }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: .18em; }
 a code { color: inherit; }
+a:has(code) { text-decoration: none; }
+a:has(code):hover { text-decoration: underline; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 code, pre { font-family: ui-monospace, "SFMono-Regular", "Cascadia Mono", "DejaVu Sans Mono", Menlo, monospace; font-size: .87em; }
 code { background: var(--code); border-radius: 4px; padding: .08em .34em; overflow-wrap: anywhere; }
@@ -66,8 +68,14 @@ thead th.right { white-space: normal; }
 td.right .detail { display: block; }
 td code, tbody th code { white-space: nowrap; }
 .detail { color: var(--soft); font-size: .87em; }
+li .detail, p .detail, td.right .detail { white-space: nowrap; }
 .sourced[title] { cursor: help; }
 td:last-child { min-width: 8.5rem; }
+.wide table { font-size: .79rem; }
+.wide th, .wide td { padding: .45rem .42rem; }
+.wide thead th { font-size: .72rem; }
+.wide td:last-child { min-width: 6.5rem; }
+.wide .pill { border-radius: .6rem; padding: .1rem .45rem; }
 .pill { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; font-weight: 550; font-size: .93em; }
 .good { --tone: var(--good); --tone-tint: var(--good-tint); }
 .warning { --tone: var(--warning); --tone-tint: var(--warning-tint); }
