@@ -6,6 +6,9 @@
 namespace crible {
 namespace {
 
+// Steps for every 64 bytes or element of the input: real templates pass over a message a few times.
+constexpr int64_t kStepsPerInputWeight = 16;
+
 // Variables that transformers always passes, tools and documents as none when there are none.
 jinja::Template::Variables variables_of(const ChatContext& context) {
   jinja::Template::Variables variables;
@@ -39,7 +42,9 @@ Result<std::string> ChatTemplate::render(const ChatContext& context) const {
     return tl::unexpected<Error>(with_context(std::move(error.error), "chat template: messages or tools"));
   }
   const auto now = context.time.value_or(std::chrono::system_clock::now());
-  auto rendered = template_.render(variables, jinja::Limits{}, now);
+  jinja::Limits limits;
+  for (const auto& [name, value] : variables) limits.max_steps += kStepsPerInputWeight * value.weight();
+  auto rendered = template_.render(variables, limits, now);
   if (!rendered) return tl::unexpected<Error>(with_context(std::move(rendered.error()), "chat template"));
   return rendered;
 }

@@ -136,6 +136,20 @@ TEST(ChatTemplateTest, TooDeepMessagesAreAnError) {
   EXPECT_EQ(rendered.error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST(ChatTemplateTest, ConversationsOfAMillionTokensRender) {
+  const ChatTemplate parsed =
+      parse_file(CRIBLE_SOURCE_DIR "/tests/cases/chat_templates/qwen3_reasoning.jinja");
+  ChatContext context;
+  for (int i = 0; i < 4000; ++i) {
+    context.messages.push_back(user(std::string(1000, 'q')));
+    context.messages.push_back(
+        {{"role", "assistant"}, {"content", "<think>" + std::string(500, 't') + "</think>yes"}});
+  }
+  const auto rendered = parsed.render(context);
+  ASSERT_TRUE(rendered) << rendered.error().message;
+  EXPECT_GT(rendered->size(), 4'000'000u);
+}
+
 TEST(ChatTemplateTest, ThreadsRenderOneTemplateAtOnce) {
   const ChatTemplate parsed =
       parse_file(CRIBLE_SOURCE_DIR "/tests/cases/chat_templates/qwen3_reasoning.jinja");

@@ -12,8 +12,8 @@
 namespace crible::jinja {
 
 struct Limits {
-  int64_t max_steps = 3'000'000;
-  int max_depth = 400;  // nested evaluations: expressions, statements and macro calls together
+  int64_t max_steps = 1'000'000;  // some 0.1 s
+  int max_depth = 400;            // nested evaluations: expressions, statements and macro calls together
   int64_t max_string_bytes = int64_t{32} << 20;  // of one string, and of the output
   int64_t max_range_items = 100'000;
 };
