@@ -1,3 +1,18 @@
+# What every room's files are compiled behind; see precompiled.h.
+if(CRIBLE_PRECOMPILE)
+  file(WRITE ${CMAKE_BINARY_DIR}/precompiled.cc "")
+  add_library(crible_precompiled OBJECT ${CMAKE_BINARY_DIR}/precompiled.cc)
+  target_link_libraries(crible_precompiled PUBLIC Threads::Threads fmt::fmt spdlog::spdlog
+                                                  nlohmann_json::nlohmann_json tl::expected)
+  target_precompile_headers(crible_precompiled PRIVATE ${CMAKE_CURRENT_LIST_DIR}/precompiled.h)
+endif()
+
+function(crible_precompile target)
+  if(CRIBLE_PRECOMPILE)
+    target_precompile_headers(${target} REUSE_FROM crible_precompiled)
+  endif()
+endfunction()
+
 # crible_room(NAME DEPS room... LINK library...)
 #
 # One library per folder under src/. Every NAME.cc is part of it; every NAME_test.cc is part of the
@@ -15,6 +30,10 @@ function(crible_room name)
   list(FILTER sources EXCLUDE REGEX "(_test|_bench|/main)\\.cc$")
 
   foreach(file ${sources})
+    if(file MATCHES "_avx(2|512)\\.cc$")
+      # Other instruction sets than the precompiled header's.
+      set_source_files_properties(${file} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+    endif()
     if(file MATCHES "_avx2\\.cc$")
       set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-mbmi2")
     elseif(file MATCHES "_avx512\\.cc$")
@@ -31,6 +50,7 @@ function(crible_room name)
     add_library(crible_${name} STATIC ${sources})
     target_include_directories(crible_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
     target_link_libraries(crible_${name} PUBLIC ${links})
+    crible_precompile(crible_${name})
   else()
     add_library(crible_${name} INTERFACE)
     target_include_directories(crible_${name} INTERFACE ${CMAKE_SOURCE_DIR}/src)
@@ -40,6 +60,7 @@ function(crible_room name)
   if(CRIBLE_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE crible_${name} GTest::gmock GTest::gtest GTest::gtest_main ${ROOM_TEST_LINK})
+    crible_precompile(${name}_test)
     target_compile_definitions(${name}_test PRIVATE CRIBLE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
                          DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
