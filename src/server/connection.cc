@@ -92,7 +92,10 @@ class ActiveRequest {
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(tcp::socket socket, ConnectionHost& host)
-      : host_(host), context_(host.context), stream_(std::move(socket)), news_(stream_.get_executor()) {
+      : host_(host),
+        context_(host.context),
+        stream_(std::move(socket)),
+        news_(stream_.get_executor(), asio::steady_timer::time_point::max()) {
     context_.metrics.open_connections += 1;
   }
   ~Connection() { context_.metrics.open_connections -= 1; }

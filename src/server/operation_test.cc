@@ -3,6 +3,7 @@
 
 #include <regex>
 
+#include "base/process.h"
 #include "server/test_client.h"
 
 namespace crible {
@@ -115,6 +116,19 @@ TEST(Operation, TheDrainEndsAtItsTimeOut) {
   for (std::string more; !(more = streaming.read_some()).empty();) rest += more;
   EXPECT_NE(rest.find("shutting down"), std::string::npos);
   EXPECT_EQ(rest.find("[DONE]"), std::string::npos);
+}
+
+// Processor time of this process alone: what else the machine does is not in it.
+TEST(Operation, WaitingForATokenCostsNothing) {
+  FakeEngineOptions engine;
+  engine.per_step = std::chrono::milliseconds(300);
+  TestServer server({.engine = engine});
+  TestClient client(server.port());
+  for (const bool stream : {true, false}) {
+    const double before = process_usage(0)->cpu_seconds;
+    client.post("/v1/completions", {{"prompt", {5}}, {"max_tokens", 2}, {"stream", stream}, {"ignore_eos", true}});
+    EXPECT_LT(process_usage(0)->cpu_seconds - before, 0.06) << "of 0.6 s of waiting";
+  }
 }
 
 TEST(Operation, TokenizeAndDetokenizeAreInverse) {
