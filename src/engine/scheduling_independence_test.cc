@@ -31,9 +31,8 @@ class History {
     auto engine = Engine::create(std::make_unique<HashModel>(), one_thread(), random_config());
     EXPECT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);
-    for (auto& prefix : prefixes_) {
-      prefix.resize(kLongest);
-      for (TokenId& token : prefix) token = static_cast<TokenId>(draw(kHashFault));
+    for (auto& block : blocks_) {
+      for (TokenId& token : block) token = static_cast<TokenId>(draw(kHashFault));
     }
   }
 
@@ -73,9 +72,11 @@ class History {
 
   void submit() {
     EngineRequest request;
-    const auto& prefix = prefixes_[static_cast<size_t>(draw(3))];
-    const auto shared = draw(100);
-    request.prompt.assign(prefix.begin(), prefix.begin() + shared);
+    // Blocks from a set of two: many prompts begin alike, and equal blocks follow different beginnings.
+    for (int64_t b = draw(7); b > 0; --b) {
+      const auto& block = blocks_[draw(3) == 0 ? 1 : 0];
+      request.prompt.insert(request.prompt.end(), block.begin(), block.end());
+    }
     for (int64_t i = draw(30); i >= 0; --i) request.prompt.push_back(static_cast<TokenId>(draw(kHashFault)));
     if (draw(15) == 0) request.prompt.back() = kHashFault;
     request.sampling.temperature = draw(2) == 0 ? 0.0f : 0.7f;
@@ -162,7 +163,7 @@ class History {
   std::mt19937_64 random_;
   Stream sampler_;
   std::unique_ptr<Engine> engine_;
-  std::array<std::vector<TokenId>, 3> prefixes_;
+  std::array<std::array<TokenId, 16>, 2> blocks_;
   std::map<int64_t, Outcome> outcomes_;
   int64_t last_id_ = 0;
 };
