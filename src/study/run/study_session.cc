@@ -199,7 +199,14 @@ Status StudySession::measure_visit(const PlannedVisit& visit) {
   bool ready = false;
   for (const PlannedTrial& planned : visit.trials) {
     if (done_.contains(planned.id)) continue;
-    if (ready && deployment_.death()) ready = false;
+    // It may have died while nothing was asked of it, even in an earlier visit.
+    if (const auto death = deployment_.death()) {
+      const std::string victim = deployed_->launch.configuration;
+      ++strikes_[victim];
+      CRIBLE_RETURN_IF_ERROR(record_failure(*death, StudyPhase::kMeasure, victim, {}));
+      if (excluded(visit.configuration)) return {};
+    }
+    if (deployment_.server() == nullptr) ready = false;
     if (!ready) {
       Attempt<bool> prepared = prepare(configuration, visit.block);
       if (prepared) prepared = warm_up_visit(visit);
@@ -297,6 +304,8 @@ Status StudySession::record_failure(const StepFailure& failure, StudyPhase phase
   record.evidence = failure.evidence;
   progress_.say(fmt::format("FAILED {} ({}, {}): {}", configuration, to_string(failure.cause),
                             to_string(phase), failure.message));
+  // A death is told once: what is left of the server goes with it.
+  if (deployment_.death()) deployment_.stop_server();
   if (store_) return store_->append_failure(record);
   early_failures_.push_back(std::move(record));
   return {};
