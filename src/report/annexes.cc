@@ -38,8 +38,9 @@ Section sources(const ReportContext& context) {
   course.add(Phrase::kFactStudy, study.spec.name);
   course.add(Phrase::kFactStarted, study.started_wall_time);
   course.add(Phrase::kFactEnded, study.ended_wall_time);
-  course.add(Phrase::kFactTrials, scribe.say(Phrase::kCountOf, {scribe.numbers().integer(study.trials_done),
-                                                               scribe.numbers().integer(study.trials_planned)}));
+  course.add(Phrase::kFactTrials,
+             scribe.say(Phrase::kCountOf, {scribe.numbers().integer(study.trials_done),
+                                           scribe.numbers().integer(study.trials_planned)}));
   course.add_count(Phrase::kFactRequests, study.requests);
   course.add(Phrase::kFactMeasured, scribe.numbers().duration(study.measured_s));
   course.add_count(Phrase::kFactBlocks, study.spec.blocks);
@@ -84,16 +85,20 @@ Section method(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"annex-method", scribe.say(Phrase::kAnnexMethod), {}, {}};
   List rules;
-  for (const Phrase rule : {Phrase::kMethodClock, Phrase::kMethodBlocks, Phrase::kMethodIntervals, Phrase::kMethodContrasts,
-                            Phrase::kMethodHolm, Phrase::kMethodVerdict, Phrase::kMethodPercentiles,
-                            Phrase::kMethodHit, Phrase::kMethodEffective, Phrase::kMethodValidity}) {
-    rules.items.push_back({Mark::kNone, {text(scribe.say(rule, {scribe.numbers().percent(context.study.spec.equivalence_margin)}))}});
+  for (const Phrase rule :
+       {Phrase::kMethodClock, Phrase::kMethodBlocks, Phrase::kMethodIntervals, Phrase::kMethodContrasts,
+        Phrase::kMethodHolm, Phrase::kMethodVerdict, Phrase::kMethodPercentiles, Phrase::kMethodHit,
+        Phrase::kMethodEffective, Phrase::kMethodValidity}) {
+    rules.items.push_back(
+        {Mark::kNone,
+         {text(scribe.say(rule, {scribe.numbers().percent(context.study.spec.equivalence_margin)}))}});
   }
   section.blocks.push_back(std::move(rules));
 
   Table scenarios;
   scenarios.caption = scribe.say(Phrase::kCaptionScenarios);
-  scenarios.columns = {{scribe.say(Phrase::kScenario)}, {scribe.say(Phrase::kDefinition)}, {scribe.say(Phrase::kParameters)}};
+  scenarios.columns = {
+      {scribe.say(Phrase::kScenario)}, {scribe.say(Phrase::kDefinition)}, {scribe.say(Phrase::kParameters)}};
   for (const study::ScenarioSpec& scenario : context.study.spec.scenarios) {
     scenarios.rows.push_back({{{code(scenario.name)}},
                               {{text(scenario_definition(scenario.name, scribe.language()))}},
@@ -134,14 +139,17 @@ Section files(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"annex-files", scribe.say(Phrase::kAnnexFiles), {}, {}};
   Table table;
-  table.columns = {{scribe.say(Phrase::kFile)}, {scribe.say(Phrase::kContent)}, {scribe.say(Phrase::kConfiguration)}};
+  table.columns = {
+      {scribe.say(Phrase::kFile)}, {scribe.say(Phrase::kContent)}, {scribe.say(Phrase::kConfiguration)}};
   for (const study::Artifact& artifact : context.study.artifacts) {
-    table.rows.push_back({{{code(artifact.path)}},
-                          {{text(artifact_kind(scribe, artifact.kind))}},
-                          {{artifact.configuration.empty() ? detail(kNotMeasured) : code(artifact.configuration)}}});
+    table.rows.push_back(
+        {{{code(artifact.path)}},
+         {{text(artifact_kind(scribe, artifact.kind))}},
+         {{artifact.configuration.empty() ? detail(kNotMeasured) : code(artifact.configuration)}}});
   }
-  for (const auto& [name, phrase] : {std::pair("report.md", Phrase::kFileMarkdown), std::pair("report.json", Phrase::kFileJson),
-                                     std::pair("report.html", Phrase::kFileHtml)}) {
+  for (const auto& [name, phrase] :
+       {std::pair("report.md", Phrase::kFileMarkdown), std::pair("report.json", Phrase::kFileJson),
+        std::pair("report.html", Phrase::kFileHtml)}) {
     table.rows.push_back({{{code(name)}}, {{text(scribe.say(phrase))}}, {{detail(kNotMeasured)}}});
   }
   section.blocks.push_back(std::move(table));

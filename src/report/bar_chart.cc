@@ -31,7 +31,8 @@ std::string draw_chart(const BarChart& chart, const std::string& title, const Nu
     canvas.line(x.at(tick), 6, x.at(tick), bottom, "grid");
     canvas.text(x.at(tick), bottom + 16, tick_label(tick, false, numbers), "tick middle");
   }
-  canvas.text(kChartWidth, bottom + 33, chart.unit + (limits ? "   \u2503 " + chart.limit_name : ""), "tick end");
+  canvas.text(kChartWidth, bottom + 33, chart.unit + (limits ? "   \u2503 " + chart.limit_name : ""),
+              "tick end");
   for (size_t row = 0; row < chart.bars.size(); ++row) {
     const BarChart::Bar& bar = chart.bars[row];
     const double y = 6 + kRowHeight * static_cast<double>(row);
@@ -40,7 +41,8 @@ std::string draw_chart(const BarChart& chart, const std::string& title, const Nu
       canvas.rectangle(x.at(0), y + 8, x.at(*bar.value) - x.at(0), kRowHeight - 16, "bar c0", bar.note);
     }
     if (bar.limit) canvas.line(x.at(*bar.limit), y + 4, x.at(*bar.limit), y + kRowHeight - 4, "limit");
-    canvas.text(kChartWidth, y + kRowHeight / 2 + 4, bar.value ? numbers.significant(*bar.value) : "\u2014", "value end");
+    canvas.text(kChartWidth, y + kRowHeight / 2 + 4, bar.value ? numbers.significant(*bar.value) : "\u2014",
+                "value end");
   }
   return canvas.finish();
 }

@@ -103,9 +103,9 @@ void SvgCanvas::text(double x, double y, std::string_view words, std::string_vie
 
 void SvgCanvas::rectangle(double x, double y, double width, double height, std::string_view style_class,
                           std::string_view note) {
-  body_ += fmt::format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\"><title>{}</title></rect>\n",
-                       style_class, coordinate(x), coordinate(y), coordinate(width), coordinate(height),
-                       escape_html(note));
+  body_ += fmt::format(
+      "<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\"><title>{}</title></rect>\n",
+      style_class, coordinate(x), coordinate(y), coordinate(width), coordinate(height), escape_html(note));
 }
 
 void SvgCanvas::path(std::string_view commands, std::string_view style_class) {
@@ -113,16 +113,21 @@ void SvgCanvas::path(std::string_view commands, std::string_view style_class) {
 }
 
 void SvgCanvas::marker(double x, double y, size_t series, std::string_view note) {
-  static constexpr const char* kShapes[] = {
-      "M-4.6 0a4.6 4.6 0 1 0 9.2 0a4.6 4.6 0 1 0-9.2 0z", "M-4.2-4.2h8.4v8.4h-8.4z",
-      "M0-5.8L5.8 0L0 5.8L-5.8 0z",                        "M0-5.4L5.2 4.2H-5.2z",
-      "M0 5.4L5.2-4.2H-5.2z",                              "M-1.8-5h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z"};
+  static constexpr const char* kShapes[] = {"M-4.6 0a4.6 4.6 0 1 0 9.2 0a4.6 4.6 0 1 0-9.2 0z",
+                                            "M-4.2-4.2h8.4v8.4h-8.4z",
+                                            "M0-5.8L5.8 0L0 5.8L-5.8 0z",
+                                            "M0-5.4L5.2 4.2H-5.2z",
+                                            "M0 5.4L5.2-4.2H-5.2z",
+                                            "M-1.8-5h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z"};
   const std::string title = note.empty() ? "" : "<title>" + escape_html(note) + "</title>";
   body_ += fmt::format("<path class=\"mark {}\" transform=\"translate({} {})\" d=\"{}\">{}</path>\n",
-                       colour_class(series), coordinate(x), coordinate(y), kShapes[series % std::size(kShapes)], title);
+                       colour_class(series), coordinate(x), coordinate(y),
+                       kShapes[series % std::size(kShapes)], title);
 }
 
-std::string SvgCanvas::finish() { return body_ + "</svg>\n"; }
+std::string SvgCanvas::finish() {
+  return body_ + "</svg>\n";
+}
 
 std::string coordinate(double value) {
   std::string digits = fmt::format("{:.1f}", value);
@@ -130,7 +135,9 @@ std::string coordinate(double value) {
   return digits == "-0" ? "0" : digits;
 }
 
-std::string colour_class(size_t series) { return fmt::format("c{}", series % kColours); }
+std::string colour_class(size_t series) {
+  return fmt::format("c{}", series % kColours);
+}
 
 std::string shortened(const std::string& words, size_t most_characters) {
   const std::string clean = clean_text(words);
@@ -151,7 +158,8 @@ std::string tick_label(double value, bool percent, const NumberFormat& numbers) 
   for (const int decimals : {0, 1, 2, 3}) {
     const double scaled = size * std::pow(10, decimals);
     const bool exact = std::fabs(scaled - std::round(scaled)) < 1e-6 * std::max(1.0, scaled);
-    if (exact) return percent ? numbers.percent_sign(numbers.fixed(value, decimals)) : numbers.fixed(value, decimals);
+    if (exact)
+      return percent ? numbers.percent_sign(numbers.fixed(value, decimals)) : numbers.fixed(value, decimals);
   }
   return percent ? numbers.percent_points(value) : numbers.significant(value);
 }

@@ -13,8 +13,10 @@ namespace {
 TEST(Scale, TicksCoverTheValuesAndStayFew) {
   std::mt19937_64 random(5);
   for (int i = 0; i < 5000; ++i) {
-    const double low = std::ldexp(static_cast<double>(random() % 2000) - 1000, static_cast<int>(random() % 30) - 20);
-    const double high = low + std::ldexp(static_cast<double>(random() % 1000), static_cast<int>(random() % 30) - 20);
+    const double low =
+        std::ldexp(static_cast<double>(random() % 2000) - 1000, static_cast<int>(random() % 30) - 20);
+    const double high =
+        low + std::ldexp(static_cast<double>(random() % 1000), static_cast<int>(random() % 30) - 20);
     const Scale scale = Scale::linear(low, high, 100, 700);
     ASSERT_GE(scale.ticks().size(), 2u) << low << " " << high;
     ASSERT_LE(scale.ticks().size(), 12u) << low << " " << high;
@@ -67,7 +69,8 @@ TEST(Chart, NothingToDrawIsSaid) {
 TEST(Chart, DrawsExtremesWithoutNonsense) {
   const NumberFormat numbers(Language::kEnglish);
   for (const double value : {0.0, -3.0, 1e-9, 5.0, 1e12}) {
-    const Chart chart = IntervalChart{"ms", {"<a>", "b"}, {{"s", {Estimate{value, value, value, {value}, "<n>"}, std::nullopt}}}};
+    const Chart chart = IntervalChart{
+        "ms", {"<a>", "b"}, {{"s", {Estimate{value, value, value, {value}, "<n>"}, std::nullopt}}}};
     const std::string svg = draw(chart, "t\"", numbers);
     EXPECT_EQ(svg.find("nan"), std::string::npos) << svg;
     EXPECT_EQ(svg.find("inf"), std::string::npos) << svg;

@@ -8,8 +8,8 @@
 namespace crible::report {
 namespace {
 
-constexpr const char* kMetrics[] = {"ttft_miss_ms", "ttft_hit_ms", "ttft_repeat_ms", "acceleration",
-                                    "output_tokens_per_s", "device_memory_mib"};
+constexpr const char* kMetrics[] = {"ttft_miss_ms", "ttft_hit_ms",         "ttft_repeat_ms",
+                                    "acceleration", "output_tokens_per_s", "device_memory_mib"};
 
 Cell setting_cell(const ReportContext& context, const study::ConfigurationResult& configuration,
                   const std::string& name) {
@@ -28,10 +28,12 @@ Cell status_cell(const ReportContext& context, const study::ConfigurationResult&
   std::vector<Inline> tied;
   for (const study::Verdict& verdict : context.study.verdicts) {
     const Inline label = {text(scribe.objective_label(verdict.objective))};
-    if (verdict.kind == study::VerdictKind::kWinner && verdict.configuration == configuration.name) won.push_back(label);
-    const bool contends = std::find(verdict.contenders.begin(), verdict.contenders.end(), configuration.name) !=
-                          verdict.contenders.end();
-    if (verdict.kind == study::VerdictKind::kTie && (contends || verdict.configuration == configuration.name)) {
+    if (verdict.kind == study::VerdictKind::kWinner && verdict.configuration == configuration.name)
+      won.push_back(label);
+    const bool contends = std::find(verdict.contenders.begin(), verdict.contenders.end(),
+                                    configuration.name) != verdict.contenders.end();
+    if (verdict.kind == study::VerdictKind::kTie &&
+        (contends || verdict.configuration == configuration.name)) {
       tied.push_back(label);
     }
   }
@@ -39,7 +41,8 @@ Cell status_cell(const ReportContext& context, const study::ConfigurationResult&
   // The table of decisions names the use cases; here a single one is named, several are counted.
   const auto cases = [&](const std::vector<Inline>& labels) {
     const auto count = static_cast<int64_t>(labels.size());
-    return count == 1 ? labels.front() : Inline{text(scribe.say(Phrase::kUseCaseCount, {scribe.numbers().integer(count)}))};
+    return count == 1 ? labels.front()
+                      : Inline{text(scribe.say(Phrase::kUseCaseCount, {scribe.numbers().integer(count)}))};
   };
   if (!won.empty()) append(words, scribe.compose(Phrase::kStatusWins, {cases(won)}));
   if (!tied.empty()) append(words, scribe.compose(Phrase::kStatusTies, {cases(tied)}));
@@ -129,7 +132,8 @@ Section build_comparative_table(const ReportContext& context) {
                                  {Mark::kNone, {text(scribe.say(Phrase::kLegendDash))}}},
                                 false});
   const Figure figures[] = {
-      interval_figure(context, scribe.say(Phrase::kFigureTtft), {"ttft_miss_ms", "ttft_hit_ms", "ttft_repeat_ms"}),
+      interval_figure(context, scribe.say(Phrase::kFigureTtft),
+                      {"ttft_miss_ms", "ttft_hit_ms", "ttft_repeat_ms"}),
       interval_figure(context, scribe.say(Phrase::kFigureThroughput), {"output_tokens_per_s"})};
   for (const Figure& figure : figures) {
     if (has_data(figure.chart)) section.blocks.push_back(figure);

@@ -27,10 +27,8 @@ Table parameter_table(const ReportContext& context, const study::ConfigurationRe
                                                           : Cell{{code(found->second)}};
   };
   for (const std::string& name : names) {
-    table.rows.push_back({{{code(name)}},
-                          cell(configuration.requested, name),
-                          cell(resolved, name),
-                          cell(effective, name)});
+    table.rows.push_back(
+        {{{code(name)}}, cell(configuration.requested, name), cell(resolved, name), cell(effective, name)});
   }
   return table;
 }
@@ -38,11 +36,11 @@ Table parameter_table(const ReportContext& context, const study::ConfigurationRe
 List adjustment_list(const ReportContext& context, const study::ConfigurationResult& configuration) {
   List list;
   for (const study::AdjustmentRecord& adjustment : configuration.adjustments) {
-    list.items.push_back({Mark::kRemark, context.scribe.compose(Phrase::kAdjustment,
-                                                                {{code(adjustment.knob)},
-                                                                 {code(adjustment.requested)},
-                                                                 {code(adjustment.resolved)},
-                                                                 {text(adjustment.reason)}})});
+    list.items.push_back(
+        {Mark::kRemark, context.scribe.compose(Phrase::kAdjustment, {{code(adjustment.knob)},
+                                                                     {code(adjustment.requested)},
+                                                                     {code(adjustment.resolved)},
+                                                                     {text(adjustment.reason)}})});
   }
   return list;
 }
@@ -68,9 +66,11 @@ Table metric_table(const ReportContext& context, const study::ConfigurationResul
     } else {
       const auto tail = [&](const std::optional<double>& value) {
         return value ? Cell{{text(scribe.bare_amount(metric, *value))}}
-                     : Cell{{noted(detail(kNotMeasured), scribe.say(Phrase::kPercentileUnsupportedNote))}, Tone::kMuted};
+                     : Cell{{noted(detail(kNotMeasured), scribe.say(Phrase::kPercentileUnsupportedNote))},
+                            Tone::kMuted};
       };
-      row.push_back({{summary->scenario.empty() ? text(scribe.say(Phrase::kAllScenarios)) : code(summary->scenario)}});
+      row.push_back(
+          {{summary->scenario.empty() ? text(scribe.say(Phrase::kAllScenarios)) : code(summary->scenario)}});
       row.push_back({scribe.estimate(metric, summary, false)});
       row.push_back(tail(summary->p90));
       row.push_back(tail(summary->p99));
@@ -96,12 +96,14 @@ Inline finding_sentence(const ReportContext& context, const FindingGroup& group)
                         {{strong(scribe.reference_label(group.reference))}, scribe.enumerate(rivals)});
 }
 
-List finding_list(const ReportContext& context, const study::ConfigurationResult& configuration, bool strengths) {
+List finding_list(const ReportContext& context, const study::ConfigurationResult& configuration,
+                  bool strengths) {
   const Scribe& scribe = context.scribe;
   const Mark mark = strengths ? Mark::kStrength : Mark::kWeakness;
   List list;
   for (const FindingGroup& group : findings_for(context.study, configuration.name)) {
-    if (group.better == strengths && !is_secondary_metric(group.reference.metric)) list.items.push_back({mark, finding_sentence(context, group)});
+    if (group.better == strengths && !is_secondary_metric(group.reference.metric))
+      list.items.push_back({mark, finding_sentence(context, group)});
   }
   for (const study::ConstraintResult* gate : distinct_constraints(context.study, configuration.name)) {
     const bool met = gate->state == study::ConstraintState::kMet;
@@ -110,19 +112,21 @@ List finding_list(const ReportContext& context, const study::ConfigurationResult
   if (!strengths) {
     for (const study::FailureRecord& failure : context.study.failures) {
       if (failure.configuration != configuration.name) continue;
-      list.items.push_back({mark, scribe.compose(Phrase::kFindingFailure,
-                                                 {{strong(scribe.cause_label(failure.cause))},
-                                                  {text(scribe.phase_label(failure.phase))},
-                                                  {text(failure.message)}})});
+      list.items.push_back(
+          {mark, scribe.compose(Phrase::kFindingFailure, {{strong(scribe.cause_label(failure.cause))},
+                                                          {text(scribe.phase_label(failure.phase))},
+                                                          {text(failure.message)}})});
     }
     if (configuration.trials_invalid > 0) {
-      list.items.push_back({mark, {text(scribe.say(Phrase::kFindingInvalid,
-                                                   {scribe.numbers().integer(configuration.trials_invalid),
-                                                    scribe.numbers().integer(configuration.trials_done)}))}});
+      list.items.push_back({mark,
+                            {text(scribe.say(Phrase::kFindingInvalid,
+                                             {scribe.numbers().integer(configuration.trials_invalid),
+                                              scribe.numbers().integer(configuration.trials_done)}))}});
     }
   }
   if (list.items.empty()) {
-    list.items.push_back({Mark::kRemark, {text(scribe.say(strengths ? Phrase::kNoStrength : Phrase::kNoWeakness))}});
+    list.items.push_back(
+        {Mark::kRemark, {text(scribe.say(strengths ? Phrase::kNoStrength : Phrase::kNoWeakness))}});
   }
   return list;
 }
@@ -132,8 +136,8 @@ List use_case_list(const ReportContext& context, const study::ConfigurationResul
   List list;
   for (const study::Verdict& verdict : context.study.verdicts) {
     const Inline label = {strong(scribe.objective_label(verdict.objective))};
-    const bool contends = std::find(verdict.contenders.begin(), verdict.contenders.end(), configuration.name) !=
-                          verdict.contenders.end();
+    const bool contends = std::find(verdict.contenders.begin(), verdict.contenders.end(),
+                                    configuration.name) != verdict.contenders.end();
     const bool proposed = verdict.configuration == configuration.name;
     if (verdict.kind == study::VerdictKind::kWinner && proposed) {
       list.items.push_back({Mark::kStrength, scribe.compose(Phrase::kUseWon, {label})});
@@ -158,8 +162,9 @@ Paragraph equivalence_paragraph(const ReportContext& context, const std::vector<
     item.push_back(text(")"));
     items.push_back(std::move(item));
   }
-  return {scribe.compose(Phrase::kEquivalences, {{text(scribe.numbers().percent(context.study.spec.equivalence_margin))},
-                                                 scribe.enumerate(items)})};
+  return {scribe.compose(
+      Phrase::kEquivalences,
+      {{text(scribe.numbers().percent(context.study.spec.equivalence_margin))}, scribe.enumerate(items)})};
 }
 
 Paragraph course(const ReportContext& context, const study::ConfigurationResult& configuration) {
@@ -167,15 +172,17 @@ Paragraph course(const ReportContext& context, const study::ConfigurationResult&
   const NumberFormat& numbers = scribe.numbers();
   Inline words = {strong(scribe.status_label(configuration.status)), text(" \u00b7 ")};
   words.push_back(text(scribe.say(Phrase::kTrialCounts, {numbers.integer(configuration.trials_done),
-                                                        numbers.integer(configuration.trials_planned),
-                                                        numbers.integer(configuration.trials_invalid)})));
-  words.push_back(text(" \u00b7 " + scribe.say(Phrase::kFeaturesOn, {numbers.integer(configuration.features_on)})));
+                                                         numbers.integer(configuration.trials_planned),
+                                                         numbers.integer(configuration.trials_invalid)})));
+  words.push_back(
+      text(" \u00b7 " + scribe.say(Phrase::kFeaturesOn, {numbers.integer(configuration.features_on)})));
   if (configuration.boot_ms) {
-    words.push_back(text(" \u00b7 " + scribe.say(Phrase::kBootTook, {scribe.amount("ttft_ms", *configuration.boot_ms)})));
+    words.push_back(
+        text(" \u00b7 " + scribe.say(Phrase::kBootTook, {scribe.amount("ttft_ms", *configuration.boot_ms)})));
   }
   if (configuration.reconfigure_ms) {
     words.push_back(text(" \u00b7 " + scribe.say(Phrase::kReconfigureTook,
-                                                {scribe.amount("ttft_ms", *configuration.reconfigure_ms)})));
+                                                 {scribe.amount("ttft_ms", *configuration.reconfigure_ms)})));
   }
   return {words};
 }

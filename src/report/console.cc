@@ -44,7 +44,8 @@ std::vector<TextColumn> columns_of(const ReportContext& context) {
     columns.front().cells.push_back(clean_text(configuration.name));
     for (size_t i = 0; i < std::size(kMetrics); ++i) {
       const study::MetricSummary* summary = find_summary(configuration, std::string(kMetrics[i]));
-      columns[i + 1].cells.push_back(summary == nullptr ? kNotMeasured : scribe.bare_amount(kMetrics[i], summary->p50));
+      columns[i + 1].cells.push_back(summary == nullptr ? kNotMeasured
+                                                        : scribe.bare_amount(kMetrics[i], summary->p50));
     }
     columns.back().cells.push_back(scribe.status_label(configuration.status));
   }
@@ -77,13 +78,16 @@ const char* colour_of(study::VerdictKind kind) {
   return "";
 }
 
-std::string verdict_line(const ReportContext& context, const study::Verdict& verdict, size_t most, bool colour) {
+std::string verdict_line(const ReportContext& context, const study::Verdict& verdict, size_t most,
+                         bool colour) {
   const std::string label = verdict_label(context.scribe, verdict.kind);
-  const std::string name = verdict.configuration.empty() ? "" : " \u00b7 " + clean_text(verdict.configuration);
+  const std::string name =
+      verdict.configuration.empty() ? "" : " \u00b7 " + clean_text(verdict.configuration);
   const std::string start = context.scribe.objective_label(verdict.objective) + " \u2192 ";
   const std::string line = shortened(start + label + name, most);
   if (!colour || line.size() < start.size() + label.size()) return line + "\n";
-  return start + colour_of(verdict.kind) + label + "\033[0m" + line.substr(start.size() + label.size()) + "\n";
+  return start + colour_of(verdict.kind) + label + "\033[0m" + line.substr(start.size() + label.size()) +
+         "\n";
 }
 
 }  // namespace
@@ -108,7 +112,8 @@ std::string render_console(const ReportContext& context, size_t columns, bool co
     out += line_of([&](const TextColumn& column) { return column.cells[row]; }) + "\n";
   }
   if (!context.study.verdicts.empty()) out += "\n";
-  for (const study::Verdict& verdict : context.study.verdicts) out += verdict_line(context, verdict, most, colour);
+  for (const study::Verdict& verdict : context.study.verdicts)
+    out += verdict_line(context, verdict, most, colour);
   return out;
 }
 

@@ -7,10 +7,10 @@
 namespace crible::report {
 namespace {
 
-constexpr const char* kExpectedMetrics[] = {"ttft_miss_ms",        "ttft_hit_ms",   "ttft_repeat_ms",
-                                            "ttft_ms",             "itl_ms",        "e2el_ms",
-                                            "output_tokens_per_s", "latency_slope", "error_rate",
-                                            "device_memory_mib",   "server_resident_mib"};
+constexpr const char* kExpectedMetrics[] = {
+    "ttft_miss_ms", "ttft_hit_ms",       "ttft_repeat_ms",      "ttft_ms",
+    "itl_ms",       "e2el_ms",           "output_tokens_per_s", "latency_slope",
+    "error_rate",   "device_memory_mib", "server_resident_mib"};
 
 Table expected_metrics(const ReportContext& context, const study::ConfigurationResult& configuration) {
   const Scribe& scribe = context.scribe;
@@ -58,19 +58,21 @@ class Checklist {
   std::string integer(int64_t value) const { return scribe_.numbers().integer(value); }
 
   void effective() {
-    const bool mismatch = std::any_of(
-        context_.study.failures.begin(), context_.study.failures.end(), [&](const study::FailureRecord& failure) {
-          return failure.configuration == configuration_.name &&
-                 failure.cause == study::FailureCause::kEffectiveMismatch;
-        });
+    const bool mismatch = std::any_of(context_.study.failures.begin(), context_.study.failures.end(),
+                                      [&](const study::FailureRecord& failure) {
+                                        return failure.configuration == configuration_.name &&
+                                               failure.cause == study::FailureCause::kEffectiveMismatch;
+                                      });
     const bool read_back = !settings_of(configuration_.effective_json).empty();
     add(read_back && !mismatch, scribe_.say(Phrase::kCheckEffective));
   }
   void trials() {
-    const bool all = configuration_.trials_planned > 0 && configuration_.trials_done == configuration_.trials_planned &&
+    const bool all = configuration_.trials_planned > 0 &&
+                     configuration_.trials_done == configuration_.trials_planned &&
                      configuration_.trials_invalid == 0;
-    add(all, scribe_.say(Phrase::kCheckTrials, {integer(configuration_.trials_done - configuration_.trials_invalid),
-                                                integer(configuration_.trials_planned)}));
+    add(all, scribe_.say(Phrase::kCheckTrials,
+                         {integer(configuration_.trials_done - configuration_.trials_invalid),
+                          integer(configuration_.trials_planned)}));
   }
   void failures() {
     const auto count = std::count_if(
@@ -94,7 +96,8 @@ class Checklist {
     for (const study::LoadPoint& point : configuration_.load_curve) {
       if (point.requests > 0 && point.failed_requests == 0) most = std::max(most, point.level);
     }
-    add(most > 0, most > 0 ? scribe_.say(Phrase::kCheckLoad, {integer(most)}) : scribe_.say(Phrase::kCheckNoLoad));
+    add(most > 0,
+        most > 0 ? scribe_.say(Phrase::kCheckLoad, {integer(most)}) : scribe_.say(Phrase::kCheckNoLoad));
   }
   void scenario(const std::string& name, Phrase phrase) {
     const auto found = configuration_.by_scenario.find(name);
@@ -129,26 +132,30 @@ List known_limits(const ReportContext& context, const study::ConfigurationResult
     unsupported.push_back({text(scribe.metric_label(metric))});
   }
   if (!unsupported.empty()) {
-    list.items.push_back({Mark::kRemark, scribe.compose(Phrase::kLimitPercentile, {scribe.enumerate(unsupported)})});
+    list.items.push_back(
+        {Mark::kRemark, scribe.compose(Phrase::kLimitPercentile, {scribe.enumerate(unsupported)})});
   }
   list.items.push_back({Mark::kRemark, {text(scribe.say(Phrase::kLimitMachine))}});
-  list.items.push_back({Mark::kRemark, {text(scribe.say(Phrase::kLimitDuration,
-                                                        {scribe.numbers().duration(context.study.measured_s)}))}});
+  list.items.push_back(
+      {Mark::kRemark,
+       {text(scribe.say(Phrase::kLimitDuration, {scribe.numbers().duration(context.study.measured_s)}))}});
   return list;
 }
 
 std::string yaml_settings(const ReportContext& context, const study::ConfigurationResult& configuration) {
   std::string yaml;
-  for (const auto& [name, value] : settings_to_deploy(context.study, configuration)) yaml += name + ": " + value + "\n";
+  for (const auto& [name, value] : settings_to_deploy(context.study, configuration))
+    yaml += name + ": " + value + "\n";
   return yaml;
 }
 
 void add_selected(const ReportContext& context, const study::Verdict& verdict,
                   const study::ConfigurationResult& configuration, std::vector<Block>& blocks) {
   const Scribe& scribe = context.scribe;
-  blocks.push_back(Callout{verdict_tone(verdict.kind),
-                           scribe.compose(Phrase::kSelected, {configuration_link(context.study, configuration.name)}),
-                           {verdict_sentence(context, verdict)}});
+  blocks.push_back(
+      Callout{verdict_tone(verdict.kind),
+              scribe.compose(Phrase::kSelected, {configuration_link(context.study, configuration.name)}),
+              {verdict_sentence(context, verdict)}});
   blocks.push_back(Heading{scribe.say(Phrase::kParameters)});
   blocks.push_back(CodeBlock{"yaml", yaml_settings(context, configuration)});
   if (context.study.spec.target.engine == study::TargetEngine::kCrible) {
@@ -184,19 +191,23 @@ Section build_decision(const ReportContext& context) {
     return section;
   }
   section.blocks.push_back(Paragraph{scribe.compose(
-      Phrase::kDecisionFollows, {{strong(scribe.objective_label(verdict->objective))}, {text(criterion(scribe, *verdict))}})});
+      Phrase::kDecisionFollows,
+      {{strong(scribe.objective_label(verdict->objective))}, {text(criterion(scribe, *verdict))}})});
   const study::ConfigurationResult* selected = find_configuration(context.study, verdict->configuration);
   if (selected != nullptr) {
     add_selected(context, *verdict, *selected, section.blocks);
     return section;
   }
-  Callout none{verdict_tone(verdict->kind), {text(scribe.say(Phrase::kNoneSelected))}, {verdict_sentence(context, *verdict)}};
+  Callout none{verdict_tone(verdict->kind),
+               {text(scribe.say(Phrase::kNoneSelected))},
+               {verdict_sentence(context, *verdict)}};
   for (const study::VerdictReason& reason : verdict->reasons) {
     none.lines.push_back(reason_sentence(context, *verdict, reason));
   }
   section.blocks.push_back(std::move(none));
   if (const auto* leading = find_configuration(context.study, verdict->leading)) {
-    section.blocks.push_back(Paragraph{scribe.compose(Phrase::kLeadingOnly, {configuration_link(context.study, leading->name)})});
+    section.blocks.push_back(
+        Paragraph{scribe.compose(Phrase::kLeadingOnly, {configuration_link(context.study, leading->name)})});
     section.blocks.push_back(Heading{scribe.say(Phrase::kChecklist)});
     section.blocks.push_back(Checklist(context, *leading).build());
   }

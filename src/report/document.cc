@@ -4,10 +4,18 @@
 
 namespace crible::report {
 
-Span text(std::string words) { return {Span::Style::kText, std::move(words), {}, {}}; }
-Span strong(std::string words) { return {Span::Style::kStrong, std::move(words), {}, {}}; }
-Span code(std::string words) { return {Span::Style::kCode, std::move(words), {}, {}}; }
-Span detail(std::string words) { return {Span::Style::kDetail, std::move(words), {}, {}}; }
+Span text(std::string words) {
+  return {Span::Style::kText, std::move(words), {}, {}};
+}
+Span strong(std::string words) {
+  return {Span::Style::kStrong, std::move(words), {}, {}};
+}
+Span code(std::string words) {
+  return {Span::Style::kCode, std::move(words), {}, {}};
+}
+Span detail(std::string words) {
+  return {Span::Style::kDetail, std::move(words), {}, {}};
+}
 
 Span link(std::string words, std::string target) {
   return {Span::Style::kLink, std::move(words), std::move(target), {}};

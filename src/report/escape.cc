@@ -98,8 +98,8 @@ std::string escape_markdown(std::string_view raw) {
       escaped += "&amp;";
     } else if (c == '<') {
       escaped += "&lt;";
-    } else if (std::string_view("\\`*[]|~").find(c) != std::string_view::npos ||
-               (c == '_' && !inside_word) || (c == '#' && i == 0)) {
+    } else if (std::string_view("\\`*[]|~").find(c) != std::string_view::npos || (c == '_' && !inside_word) ||
+               (c == '#' && i == 0)) {
       escaped += '\\';
       escaped += c;
     } else {
@@ -135,9 +135,8 @@ std::string markdown_fence(std::string_view raw, std::string_view language) {
 }
 
 size_t display_width(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<uint8_t>(c) & 0xc0) != 0x80;
-  }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(),
+                                           [](char c) { return (static_cast<uint8_t>(c) & 0xc0) != 0x80; }));
 }
 
 }  // namespace crible::report

@@ -68,7 +68,8 @@ TEST(Escape, MarkdownStaysInItsCell) {
     EXPECT_EQ(markdown_code(bytes, true).find('\n'), std::string::npos);
   }
   EXPECT_EQ(escape_markdown("chunked_only_safe"), "chunked_only_safe");
-  EXPECT_EQ(escape_markdown("_x_ *y* [z](u) <b> &amp; a|b"), "\\_x\\_ \\*y\\* \\[z\\](u) &lt;b> &amp;amp; a\\|b");
+  EXPECT_EQ(escape_markdown("_x_ *y* [z](u) <b> &amp; a|b"),
+            "\\_x\\_ \\*y\\* \\[z\\](u) &lt;b> &amp;amp; a\\|b");
 }
 
 TEST(Escape, CodeSpansOutgrowTheirBackticks) {

@@ -18,7 +18,9 @@ study::Interval seen_from_b(const study::Interval& interval, study::EffectKind k
   return {1 / interval.high, 1 / interval.low};
 }
 
-Side opposite(Side side) { return side == Side::kLower ? Side::kHigher : Side::kLower; }
+Side opposite(Side side) {
+  return side == Side::kLower ? Side::kHigher : Side::kLower;
+}
 
 // Distance from "no difference", comparable within one metric.
 double strength(const Finding& finding) {
@@ -42,8 +44,7 @@ std::optional<Side> shown_side(const study::Contrast& contrast) {
   const double none = contrast.kind == study::EffectKind::kRatio ? 1 : 0;
   for (const Side side : {Side::kLower, Side::kHigher}) {
     const bool effect_there = side == Side::kLower ? contrast.effect < none : contrast.effect > none;
-    const bool simultaneous_there =
-        !contrast.simultaneous || excludes(*contrast.simultaneous, none, side);
+    const bool simultaneous_there = !contrast.simultaneous || excludes(*contrast.simultaneous, none, side);
     if (effect_there && excludes(*contrast.ci95, none, side) && simultaneous_there) return side;
   }
   return std::nullopt;
@@ -74,7 +75,8 @@ std::vector<FindingGroup> findings_for(const study::StudyResult& study, const st
     finding.interval = *comparison.interval;
     finding.rival = is_a ? contrast.b : contrast.a;
     finding.side = is_a ? *side_of_a : opposite(*side_of_a);
-    finding.better = (finding.side == Side::kLower) == (metric->direction == study::Direction::kLowerIsBetter);
+    finding.better =
+        (finding.side == Side::kLower) == (metric->direction == study::Direction::kLowerIsBetter);
     // The same pair may be compared for several use cases: one finding of it is enough.
     FindingGroup& group = group_of(groups, contrast.reference, finding.better, finding.side);
     const bool known = std::any_of(group.findings.begin(), group.findings.end(),
@@ -88,8 +90,7 @@ std::vector<FindingGroup> findings_for(const study::StudyResult& study, const st
   return groups;
 }
 
-std::vector<Equivalence> equivalences_for(const study::StudyResult& study,
-                                          const std::string& configuration) {
+std::vector<Equivalence> equivalences_for(const study::StudyResult& study, const std::string& configuration) {
   std::vector<Equivalence> all;
   for (const study::Contrast& contrast : study.contrasts) {
     const bool is_a = contrast.a == configuration;
@@ -148,8 +149,8 @@ bool has_scenario(const study::StudyResult& study, const std::string& name) {
 }
 
 bool is_secondary_metric(const std::string& metric) {
-  static constexpr std::string_view kSecondary[] = {"ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration",
-                                                    "request_throughput", "device_memory_share"};
+  static constexpr std::string_view kSecondary[] = {
+      "ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration", "request_throughput", "device_memory_share"};
   return std::find(std::begin(kSecondary), std::end(kSecondary), metric) != std::end(kSecondary);
 }
 

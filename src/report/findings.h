@@ -50,8 +50,7 @@ struct Equivalence {
   study::MetricReference reference;
   std::vector<std::string> rivals;
 };
-std::vector<Equivalence> equivalences_for(const study::StudyResult& study,
-                                          const std::string& configuration);
+std::vector<Equivalence> equivalences_for(const study::StudyResult& study, const std::string& configuration);
 
 const study::ConfigurationResult* find_configuration(const study::StudyResult& study,
                                                      const std::string& name);

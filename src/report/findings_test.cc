@@ -13,18 +13,21 @@
 namespace crible::report {
 namespace {
 
-double uniform(std::mt19937_64& random) { return static_cast<double>(random() >> 11) * 0x1p-53; }
+double uniform(std::mt19937_64& random) {
+  return static_cast<double>(random() >> 11) * 0x1p-53;
+}
 
 // Any contrast, also inconsistent ones: decided flags that contradict the intervals, wide intervals,
 // missing ones.
-study::Contrast random_contrast(std::mt19937_64& random, const study::MetricInfo& metric, const std::string& a,
-                                const std::string& b) {
+study::Contrast random_contrast(std::mt19937_64& random, const study::MetricInfo& metric,
+                                const std::string& a, const std::string& b) {
   study::Contrast contrast;
-  contrast.reference = {metric.scenarios.empty() ? "" : std::string(metric.scenarios.front()), std::string(metric.name),
-                        std::string(metric.default_statistic)};
+  contrast.reference = {metric.scenarios.empty() ? "" : std::string(metric.scenarios.front()),
+                        std::string(metric.name), std::string(metric.default_statistic)};
   contrast.a = a;
   contrast.b = b;
-  contrast.kind = metric.scale == study::MetricScale::kLog ? study::EffectKind::kRatio : study::EffectKind::kDifference;
+  contrast.kind =
+      metric.scale == study::MetricScale::kLog ? study::EffectKind::kRatio : study::EffectKind::kDifference;
   contrast.blocks = 5;
   const double centre = uniform(random) - 0.5;
   const double half = 0.5 * uniform(random);
@@ -49,7 +52,8 @@ study::StudyResult random_study(uint64_t seed) {
     study.configurations.push_back(configuration);
   }
   for (const study::MetricInfo& metric : study::metric_table()) {
-    for (const auto& [a, b] : {std::pair("one", "two"), std::pair("one", "three"), std::pair("two", "three")}) {
+    for (const auto& [a, b] :
+         {std::pair("one", "two"), std::pair("one", "three"), std::pair("two", "three")}) {
       study.contrasts.push_back(random_contrast(random, metric, a, b));
     }
   }
@@ -57,8 +61,8 @@ study::StudyResult random_study(uint64_t seed) {
 }
 
 // The rule, stated anew: is `name` shown to lie on `side` of `rival` in the referenced metric?
-bool is_shown(const study::StudyResult& study, const std::string& label, const Scribe& scribe, const std::string& name,
-              const std::string& rival, Side side) {
+bool is_shown(const study::StudyResult& study, const std::string& label, const Scribe& scribe,
+              const std::string& name, const std::string& rival, Side side) {
   for (const study::Contrast& contrast : study.contrasts) {
     const bool forward = contrast.a == name && contrast.b == rival;
     const bool backward = contrast.b == name && contrast.a == rival;
@@ -74,9 +78,11 @@ bool is_shown(const study::StudyResult& study, const std::string& label, const S
   return false;
 }
 
-const study::MetricInfo* metric_of(const study::StudyResult& study, const std::string& label, const Scribe& scribe) {
+const study::MetricInfo* metric_of(const study::StudyResult& study, const std::string& label,
+                                   const Scribe& scribe) {
   for (const study::Contrast& contrast : study.contrasts) {
-    if (scribe.reference_label(contrast.reference) == label) return study::find_metric(contrast.reference.metric);
+    if (scribe.reference_label(contrast.reference) == label)
+      return study::find_metric(contrast.reference.metric);
   }
   return nullptr;
 }
@@ -86,8 +92,8 @@ struct Counts {
   int possible = 0;
 };
 
-void check_item(const study::StudyResult& study, const Scribe& scribe, const std::string& name, const ListItem& item,
-                Counts& counts) {
+void check_item(const study::StudyResult& study, const Scribe& scribe, const std::string& name,
+                const ListItem& item, Counts& counts) {
   if (item.mark != Mark::kStrength && item.mark != Mark::kWeakness) return;
   const std::string label = item.content.front().text;
   const std::string words = plain_text(item.content);
@@ -99,7 +105,8 @@ void check_item(const study::StudyResult& study, const Scribe& scribe, const std
   EXPECT_EQ(better, item.mark == Mark::kStrength) << words;
   for (const Span& span : item.content) {
     if (span.style != Span::Style::kCode) continue;
-    EXPECT_TRUE(is_shown(study, label, scribe, name, span.text, lower ? Side::kLower : Side::kHigher)) << words;
+    EXPECT_TRUE(is_shown(study, label, scribe, name, span.text, lower ? Side::kLower : Side::kHigher))
+        << words;
     ++counts.claims;
   }
 }
@@ -110,7 +117,8 @@ TEST(Findings, SentencesClaimOnlyWhatIntervalsShow) {
   for (uint64_t seed = 0; seed < 150; ++seed) {
     const study::StudyResult study = random_study(seed);
     for (const study::Contrast& contrast : study.contrasts) {
-      if (!is_secondary_metric(contrast.reference.metric)) counts.possible += 2 * shown_side(contrast).has_value();
+      if (!is_secondary_metric(contrast.reference.metric))
+        counts.possible += 2 * shown_side(contrast).has_value();
     }
     const Section section = build_configuration_sections({study, {}, scribe});
     ASSERT_EQ(section.children.size(), study.configurations.size());
@@ -118,7 +126,8 @@ TEST(Findings, SentencesClaimOnlyWhatIntervalsShow) {
       for (const Block& block : section.children[i].blocks) {
         const auto* list = std::get_if<List>(&block);
         if (list == nullptr) continue;
-        for (const ListItem& item : list->items) check_item(study, scribe, study.configurations[i].name, item, counts);
+        for (const ListItem& item : list->items)
+          check_item(study, scribe, study.configurations[i].name, item, counts);
       }
     }
   }

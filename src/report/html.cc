@@ -73,7 +73,8 @@ class Renderer {
   }
   void operator()(const Figure& figure) {
     out_ += "<figure>\n<figcaption><strong>" + escape_html(figure.title) + "</strong> " +
-            escape_html(figure.caption) + "</figcaption>\n" + draw(figure.chart, figure.title, numbers_) + "</figure>\n";
+            escape_html(figure.caption) + "</figcaption>\n" + draw(figure.chart, figure.title, numbers_) +
+            "</figure>\n";
   }
   void operator()(const List& list) {
     const char* element = list.numbered ? "ol" : "ul";
@@ -87,8 +88,8 @@ class Renderer {
     out_ += std::string("</") + element + ">\n";
   }
   void operator()(const Callout& callout) {
-    out_ += std::string("<div class=\"callout ") + tone_class(callout.tone) + "\">\n<p class=\"callout-title\">" +
-            render(callout.title) + "</p>\n";
+    out_ += std::string("<div class=\"callout ") + tone_class(callout.tone) +
+            "\">\n<p class=\"callout-title\">" + render(callout.title) + "</p>\n";
     for (const Inline& line : callout.lines) out_ += "<p>" + render(line) + "</p>\n";
     out_ += "</div>\n";
   }
@@ -98,7 +99,8 @@ class Renderer {
     if (!table.caption.empty()) out_ += "<caption>" + escape_html(table.caption) + "</caption>\n";
     out_ += "<thead><tr>";
     for (const Column& column : table.columns) {
-      out_ += std::string("<th scope=\"col\"") + align_class(column.align) + ">" + escape_html(column.header) + "</th>";
+      out_ += std::string("<th scope=\"col\"") + align_class(column.align) + ">" +
+              escape_html(column.header) + "</th>";
     }
     out_ += "</tr></thead>\n<tbody>\n";
     for (const auto& row : table.rows) table_row(table, row);
@@ -112,7 +114,8 @@ class Renderer {
       const std::string element = i == 0 ? "th" : "td";
       out_ += "<" + element + (i == 0 ? " scope=\"row\"" : "") + align_class(table.columns[i].align) + ">";
       const bool pill = row[i].tone != Tone::kPlain && row[i].tone != Tone::kMuted;
-      out_ += pill ? std::string("<span class=\"pill ") + tone_class(row[i].tone) + "\">" + render(row[i].content) + "</span>"
+      out_ += pill ? std::string("<span class=\"pill ") + tone_class(row[i].tone) + "\">" +
+                         render(row[i].content) + "</span>"
                    : render(row[i].content);
       out_ += "</" + element + ">";
     }
@@ -121,8 +124,8 @@ class Renderer {
 
   void section(const Section& value, const std::string& number, int level) {
     const std::string heading = "h" + std::to_string(level);
-    out_ += "<section id=\"" + escape_html(value.anchor) + "\">\n<" + heading + "><span class=\"number\">" + number +
-            "</span>" + escape_html(value.title) + "</" + heading + ">\n";
+    out_ += "<section id=\"" + escape_html(value.anchor) + "\">\n<" + heading + "><span class=\"number\">" +
+            number + "</span>" + escape_html(value.title) + "</" + heading + ">\n";
     for (const Block& block : value.blocks) std::visit(*this, block);
     for (size_t i = 0; i < value.children.size(); ++i) {
       section(value.children[i], number + "." + std::to_string(i + 1), level + 1);
@@ -137,7 +140,8 @@ class Renderer {
       out_ += "<li><a href=\"#" + escape_html(top.anchor) + "\">" + escape_html(top.title) + "</a>";
       if (!top.children.empty()) out_ += "\n<ol>\n";
       for (const Section& child : top.children) {
-        out_ += "<li><a href=\"#" + escape_html(child.anchor) + "\">" + escape_html(child.title) + "</a></li>\n";
+        out_ +=
+            "<li><a href=\"#" + escape_html(child.anchor) + "\">" + escape_html(child.title) + "</a></li>\n";
       }
       out_ += top.children.empty() ? "</li>\n" : "</ol></li>\n";
     }
@@ -161,11 +165,14 @@ std::string Renderer::render_document(const Document& document) {
   out_ += "</style>\n</head>\n<body>\n<div class=\"page\">\n";
   contents(document);
   out_ += "<main>\n<header>\n<p class=\"brand\">Crible</p>\n<h1>" + escape_html(document.title) +
-          "</h1>\n<p class=\"subtitle\">" + escape_html(document.subtitle) + "</p>\n</header>\n<div class=\"lead\">\n";
+          "</h1>\n<p class=\"subtitle\">" + escape_html(document.subtitle) +
+          "</p>\n</header>\n<div class=\"lead\">\n";
   for (const Block& block : document.lead) std::visit(*this, block);
   out_ += "</div>\n";
-  for (size_t i = 0; i < document.sections.size(); ++i) section(document.sections[i], std::to_string(i + 1), 2);
-  out_ += "<footer><p>" + escape_html(document.colophon) + "</p></footer>\n</main>\n</div>\n</body>\n</html>\n";
+  for (size_t i = 0; i < document.sections.size(); ++i)
+    section(document.sections[i], std::to_string(i + 1), 2);
+  out_ +=
+      "<footer><p>" + escape_html(document.colophon) + "</p></footer>\n</main>\n</div>\n</body>\n</html>\n";
   return std::move(out_);
 }
 

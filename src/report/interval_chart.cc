@@ -14,7 +14,8 @@ constexpr double kRowPadding = 12;
 constexpr double kAxisHeight = 40;
 constexpr double kValueWidth = 84;
 constexpr size_t kMostNameCharacters = 30;
-constexpr double kLogarithmicFrom = 20;  // largest over smallest value: a linear axis would hide the small ones
+constexpr double kLogarithmicFrom =
+    20;  // largest over smallest value: a linear axis would hide the small ones
 
 struct Extent {
   double low = std::numeric_limits<double>::infinity();
@@ -41,7 +42,8 @@ Extent extent_of(const IntervalChart& chart) {
 
 double name_column(const std::vector<std::string>& rows) {
   size_t longest = 0;
-  for (const std::string& row : rows) longest = std::max(longest, display_width(shortened(row, kMostNameCharacters)));
+  for (const std::string& row : rows)
+    longest = std::max(longest, display_width(shortened(row, kMostNameCharacters)));
   return static_cast<double>(longest) * kCharacterWidth + 16;
 }
 
@@ -52,7 +54,8 @@ void draw_estimate(SvgCanvas& canvas, const Estimate& estimate, size_t series, d
     const double high = x.at(*estimate.high);
     canvas.rectangle(low, y - 3, std::max(high - low, 1.0), 6, "whisker " + colour, estimate.note);
   }
-  for (const double point : estimate.points) canvas.line(x.at(point), y + 5, x.at(point), y + 9, "sample " + colour);
+  for (const double point : estimate.points)
+    canvas.line(x.at(point), y + 5, x.at(point), y + 9, "sample " + colour);
   canvas.marker(x.at(estimate.value), y, series, estimate.note);
 }
 
@@ -88,12 +91,14 @@ std::string draw_chart(const IntervalChart& chart, const std::string& title, con
   for (size_t row = 0; row < chart.rows.size(); ++row) {
     const double row_top = top + row_height * static_cast<double>(row);
     if (row > 0) canvas.line(0, row_top, kChartWidth, row_top, "rule");
-    canvas.text(0, row_top + row_height / 2 + 4, shortened(chart.rows[row], kMostNameCharacters), "label name");
+    canvas.text(0, row_top + row_height / 2 + 4, shortened(chart.rows[row], kMostNameCharacters),
+                "label name");
     for (size_t series = 0; series < names.size(); ++series) {
       const double y = row_top + kRowPadding / 2 + kSeriesHeight * (static_cast<double>(series) + 0.5);
       const auto& estimate = chart.series[series].estimates[row];
       if (estimate) draw_estimate(canvas, *estimate, series, y, x);
-      canvas.text(kChartWidth, y + 4, estimate ? numbers.significant(estimate->value) : "\u2014", "value end");
+      canvas.text(kChartWidth, y + 4, estimate ? numbers.significant(estimate->value) : "\u2014",
+                  "value end");
     }
   }
   return canvas.finish();

@@ -13,7 +13,9 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormatVersion = 1;
 
 // JSON has no infinities: a value that is none is null.
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
 
 template <typename T>
 Json optional(const std::optional<T>& value) {
@@ -35,18 +37,10 @@ Json settings(const std::string& text) {
 }
 
 Json summary(const study::MetricSummary& value) {
-  return {{"scenario", value.scenario},
-          {"p50", number(value.p50)},
-          {"p90", optional(value.p90)},
-          {"p99", optional(value.p99)},
-          {"ci95", interval(value.ci95)},
-          {"n", value.n},
-          {"mean", number(value.mean)},
-          {"min", number(value.min)},
-          {"max", number(value.max)},
-          {"blocks", value.blocks},
-          {"block_values", value.block_values},
-          {"trials", value.trial_ids}};
+  return {{"scenario", value.scenario}, {"p50", number(value.p50)},           {"p90", optional(value.p90)},
+          {"p99", optional(value.p99)}, {"ci95", interval(value.ci95)},       {"n", value.n},
+          {"mean", number(value.mean)}, {"min", number(value.min)},           {"max", number(value.max)},
+          {"blocks", value.blocks},     {"block_values", value.block_values}, {"trials", value.trial_ids}};
 }
 
 Json load_curve(const std::vector<study::LoadPoint>& points) {
@@ -79,20 +73,22 @@ Json configuration(const study::ConfigurationResult& value) {
     scenarios[scenario] = Json::object();
     for (const auto& [name, metric] : by_metric) scenarios[scenario][name] = summary(metric);
   }
-  return {{"name", value.name},
-          {"requested", settings(value.requested_json)},
-          {"resolved", settings(value.resolved_json)},
-          {"effective", settings(value.effective_json)},
-          {"adjustments", adjustments},
-          {"command_line", value.command_line},
-          {"status", study::to_string(value.status)},
-          {"features_on", value.features_on},
-          {"trials", {{"planned", value.trials_planned}, {"done", value.trials_done}, {"invalid", value.trials_invalid}}},
-          {"boot_ms", optional(value.boot_ms)},
-          {"reconfigure_ms", optional(value.reconfigure_ms)},
-          {"metrics", metrics},
-          {"by_scenario", scenarios},
-          {"load_curve", load_curve(value.load_curve)}};
+  return {
+      {"name", value.name},
+      {"requested", settings(value.requested_json)},
+      {"resolved", settings(value.resolved_json)},
+      {"effective", settings(value.effective_json)},
+      {"adjustments", adjustments},
+      {"command_line", value.command_line},
+      {"status", study::to_string(value.status)},
+      {"features_on", value.features_on},
+      {"trials",
+       {{"planned", value.trials_planned}, {"done", value.trials_done}, {"invalid", value.trials_invalid}}},
+      {"boot_ms", optional(value.boot_ms)},
+      {"reconfigure_ms", optional(value.reconfigure_ms)},
+      {"metrics", metrics},
+      {"by_scenario", scenarios},
+      {"load_curve", load_curve(value.load_curve)}};
 }
 
 Json reference(const study::MetricReference& value) {
@@ -153,14 +149,15 @@ Json verdicts(const study::StudyResult& study) {
                          {"n", optional(reason.n)},
                          {"n_needed", optional(reason.n_needed)}});
     }
-    all.push_back({{"objective", verdict.objective},
-                   {"sense", verdict.sense == study::Sense::kMinimise ? "minimise" : "maximise"},
-                   {"reference", reference(verdict.reference)},
-                   {"kind", study::to_string(verdict.kind)},
-                   {"configuration", verdict.configuration.empty() ? Json(nullptr) : Json(verdict.configuration)},
-                   {"leading", verdict.leading.empty() ? Json(nullptr) : Json(verdict.leading)},
-                   {"contenders", verdict.contenders},
-                   {"reasons", reasons}});
+    all.push_back(
+        {{"objective", verdict.objective},
+         {"sense", verdict.sense == study::Sense::kMinimise ? "minimise" : "maximise"},
+         {"reference", reference(verdict.reference)},
+         {"kind", study::to_string(verdict.kind)},
+         {"configuration", verdict.configuration.empty() ? Json(nullptr) : Json(verdict.configuration)},
+         {"leading", verdict.leading.empty() ? Json(nullptr) : Json(verdict.leading)},
+         {"contenders", verdict.contenders},
+         {"reasons", reasons}});
   }
   return all;
 }
@@ -191,7 +188,8 @@ Json invalid_trials(const study::StudyResult& study) {
 Json artifacts(const study::StudyResult& study) {
   Json all = Json::array();
   for (const study::Artifact& artifact : study.artifacts) {
-    all.push_back({{"kind", artifact.kind}, {"path", artifact.path}, {"configuration", artifact.configuration}});
+    all.push_back(
+        {{"kind", artifact.kind}, {"path", artifact.path}, {"configuration", artifact.configuration}});
   }
   return all;
 }
@@ -221,7 +219,8 @@ Json study_object(const study::StudyResult& study) {
 
 std::string render_json(const study::StudyResult& study) {
   Json configurations = Json::array();
-  for (const study::ConfigurationResult& value : study.configurations) configurations.push_back(configuration(value));
+  for (const study::ConfigurationResult& value : study.configurations)
+    configurations.push_back(configuration(value));
   const Json report = {{"format_version", kFormatVersion},
                        {"study", study_object(study)},
                        {"machine",

@@ -43,7 +43,8 @@ Frame frame_of(const LineChart& chart, double top) {
   frame.top = top;
   frame.bottom = top + kPlotHeight;
   const bool logarithmic = chart.x_logarithmic && x.low > 0 && x.high > x.low;
-  frame.x = logarithmic ? Scale::logarithmic(x.low, x.high, kLeft, kRight) : Scale::tight(x.low, x.high, kLeft, kRight);
+  frame.x = logarithmic ? Scale::logarithmic(x.low, x.high, kLeft, kRight)
+                        : Scale::tight(x.low, x.high, kLeft, kRight);
   const double low = chart.y_from_zero ? std::min(0.0, y.low) : y.low;
   frame.y = Scale::linear(low, y.high, frame.bottom, frame.top);
   return frame;

@@ -13,7 +13,9 @@ std::string render(const Inline& content, bool in_table) {
       case Span::Style::kText:
       case Span::Style::kDetail:
       case Span::Style::kLink: one = escape_markdown(span.text); break;
-      case Span::Style::kStrong: one = span.text.empty() ? "" : "**" + escape_markdown(span.text) + "**"; break;
+      case Span::Style::kStrong:
+        one = span.text.empty() ? "" : "**" + escape_markdown(span.text) + "**";
+        break;
       case Span::Style::kCode: one = markdown_code(span.text, in_table); break;
     }
     words += span.target.empty() ? one : "[" + one + "](" + span.target + ")";
@@ -50,7 +52,8 @@ class Renderer {
   std::string render_document(const Document& document) {
     out_ = "# " + escape_markdown(document.title) + "\n\n" + escape_markdown(document.subtitle) + "\n\n";
     for (const Block& block : document.lead) std::visit(*this, block);
-    for (size_t i = 0; i < document.sections.size(); ++i) section(document.sections[i], std::to_string(i + 1), 2);
+    for (size_t i = 0; i < document.sections.size(); ++i)
+      section(document.sections[i], std::to_string(i + 1), 2);
     out_ += "---\n\n" + escape_markdown(document.colophon) + "\n";
     return std::move(out_);
   }
@@ -85,7 +88,8 @@ class Renderer {
     out_ += "\n";
     for (const auto& row : table.rows) {
       out_ += "|";
-      for (const Cell& cell : row) out_ += " " + std::string(sign_of(cell.tone)) + render(cell.content, true) + " |";
+      for (const Cell& cell : row)
+        out_ += " " + std::string(sign_of(cell.tone)) + render(cell.content, true) + " |";
       out_ += "\n";
     }
     out_ += "\n";
@@ -101,8 +105,8 @@ class Renderer {
   }
 
   void section(const Section& section_value, const std::string& number, int level) {
-    out_ += "<a id=\"" + section_value.anchor + "\"></a>\n\n" + std::string(static_cast<size_t>(level), '#') + " " +
-            number + ". " + escape_markdown(section_value.title) + "\n\n";
+    out_ += "<a id=\"" + section_value.anchor + "\"></a>\n\n" + std::string(static_cast<size_t>(level), '#') +
+            " " + number + ". " + escape_markdown(section_value.title) + "\n\n";
     for (const Block& block : section_value.blocks) std::visit(*this, block);
     for (size_t i = 0; i < section_value.children.size(); ++i) {
       section(section_value.children[i], number + "." + std::to_string(i + 1), level + 1);
@@ -114,6 +118,8 @@ class Renderer {
 
 }  // namespace
 
-std::string render_markdown(const Document& document) { return Renderer().render_document(document); }
+std::string render_markdown(const Document& document) {
+  return Renderer().render_document(document);
+}
 
 }  // namespace crible::report

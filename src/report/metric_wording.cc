@@ -23,7 +23,8 @@ constexpr std::array<MetricWords, 21> kMetrics{{
     {"ttft_hit_ms", "TTFT (HIT)", "TTFT (HIT)",
      "temps jusqu’au premier jeton d’un prompt dont le serveur confirme que le préfixe est en cache"},
     {"ttft_repeat_ms", "TTFT (repeat)", "TTFT (répétition)",
-     "temps jusqu’au premier jeton quand un préfixe est renvoyé, en cache ou non : ce que ressent l’utilisateur"},
+     "temps jusqu’au premier jeton quand un préfixe est renvoyé, en cache ou non : ce que ressent "
+     "l’utilisateur"},
     {"acceleration", "Acceleration", "Accélération",
      "TTFT d’un MISS divisé par le TTFT de son HIT confirmé, paire par paire"},
     {"ttft_ms", "TTFT", "TTFT", "temps entre l’envoi prévu et le premier jeton, quel qu’il soit"},
@@ -66,10 +67,10 @@ struct Words {
 // English definitions of scenarios are the table's own.
 constexpr std::array<Words, 4> kScenarios{{
     {"kv_cache", "",
-     "paires de requêtes sur de longs préfixes partagés : la première calcule, la seconde trouve le préfixe en cache"},
+     "paires de requêtes sur de longs préfixes partagés : la première calcule, la seconde trouve le préfixe "
+     "en cache"},
     {"conversation", "", "dialogue de plusieurs tours, chacun envoyé avec tout son historique"},
-    {"stability", "",
-     "un mélange fixe dans la durée : la latence croît-elle d’une requête à la suivante ?"},
+    {"stability", "", "un mélange fixe dans la durée : la latence croît-elle d’une requête à la suivante ?"},
     {"concurrency", "", "charge croissante : débit et latence selon le nombre de flux"},
 }};
 
@@ -124,7 +125,9 @@ std::string objective_words(std::string_view objective, Language language) {
   return words;
 }
 
-bool has_metric_words(std::string_view metric) { return find_words(kMetrics, metric) != kMetrics.end(); }
+bool has_metric_words(std::string_view metric) {
+  return find_words(kMetrics, metric) != kMetrics.end();
+}
 
 bool has_scenario_words(std::string_view scenario) {
   return find_words(kScenarios, scenario) != kScenarios.end();

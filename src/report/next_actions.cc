@@ -19,8 +19,9 @@ List urgent(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   List list;
   if (!context.study.complete) {
-    add(list, {text(scribe.say(Phrase::kActionResume,
-                               {scribe.numbers().integer(context.study.trials_planned - context.study.trials_done)}))});
+    add(list,
+        {text(scribe.say(Phrase::kActionResume, {scribe.numbers().integer(context.study.trials_planned -
+                                                                          context.study.trials_done)}))});
   }
   for (const study::FailureRecord& failure : context.study.failures) {
     add(list, scribe.compose(Phrase::kActionFailure,
@@ -47,7 +48,8 @@ List decisive(const ReportContext& context) {
     const Inline use_case = {text(scribe.objective_label(verdict.objective))};
     std::optional<int64_t> blocks;
     for (const study::VerdictReason& reason : verdict.reasons) {
-      const Inline needed = {text(reason.n_needed ? scribe.numbers().integer(*reason.n_needed) : kNotMeasured)};
+      const Inline needed = {
+          text(reason.n_needed ? scribe.numbers().integer(*reason.n_needed) : kNotMeasured)};
       if (reason.kind == study::ReasonKind::kUnresolvedRival && reason.n_needed) {
         blocks = std::max(blocks.value_or(0), *reason.n_needed);
       } else if (reason.kind == study::ReasonKind::kFewSamples) {

@@ -34,7 +34,9 @@ std::string NumberFormat::fixed(double value, int decimals) const {
   return (value < 0 && !zero ? kMinus : "") + whole;
 }
 
-std::string NumberFormat::integer(int64_t value) const { return fixed(static_cast<double>(value), 0); }
+std::string NumberFormat::integer(int64_t value) const {
+  return fixed(static_cast<double>(value), 0);
+}
 
 std::string NumberFormat::significant(double value) const {
   const double size = std::fabs(value);
@@ -47,7 +49,9 @@ std::string NumberFormat::significant(double value) const {
   return fixed(value, 4);
 }
 
-std::string NumberFormat::percent(double share) const { return percent_points(share * 100); }
+std::string NumberFormat::percent(double share) const {
+  return percent_points(share * 100);
+}
 
 std::string NumberFormat::percent_points(double value) const {
   const double size = std::fabs(value);
@@ -64,7 +68,9 @@ std::string NumberFormat::change(double ratio) const {
   return ratio > 1 ? "+" + points : points;
 }
 
-std::string NumberFormat::factor(double ratio) const { return kTimes + fixed(ratio, ratio < 9.995 ? 2 : 1); }
+std::string NumberFormat::factor(double ratio) const {
+  return kTimes + fixed(ratio, ratio < 9.995 ? 2 : 1);
+}
 
 std::string NumberFormat::range(const std::string& low, const std::string& high) const {
   return fmt::format("[{}{}\u2013{}{}]", low, kNoBreakSpace, kNoBreakSpace, high);
@@ -80,8 +86,7 @@ std::string NumberFormat::duration(double seconds) const {
   if (whole < 3600) {
     return with_unit(integer(whole / 60), "min") + kNoBreakSpace + with_unit(integer(whole % 60), "s");
   }
-  return with_unit(integer(whole / 3600), "h") + kNoBreakSpace +
-         with_unit(integer(whole % 3600 / 60), "min");
+  return with_unit(integer(whole / 3600), "h") + kNoBreakSpace + with_unit(integer(whole % 3600 / 60), "min");
 }
 
 std::string NumberFormat::bytes(int64_t bytes) const {

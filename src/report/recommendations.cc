@@ -24,12 +24,12 @@ constexpr ExpectedUseCase kExpected[] = {
 List justification(const ReportContext& context, const study::Verdict& verdict) {
   List list;
   for (const study::VerdictReason& reason : verdict.reasons) {
-    const bool for_it = reason.kind == study::ReasonKind::kBeatsRival || reason.kind == study::ReasonKind::kSimplest;
-    const bool against = reason.kind == study::ReasonKind::kGateViolated ||
-                         reason.kind == study::ReasonKind::kGateNotShown ||
-                         reason.kind == study::ReasonKind::kGateUnmeasured ||
-                         reason.kind == study::ReasonKind::kFewSamples || reason.kind == study::ReasonKind::kFewBlocks ||
-                         reason.kind == study::ReasonKind::kUnresolvedRival;
+    const bool for_it =
+        reason.kind == study::ReasonKind::kBeatsRival || reason.kind == study::ReasonKind::kSimplest;
+    const bool against =
+        reason.kind == study::ReasonKind::kGateViolated || reason.kind == study::ReasonKind::kGateNotShown ||
+        reason.kind == study::ReasonKind::kGateUnmeasured || reason.kind == study::ReasonKind::kFewSamples ||
+        reason.kind == study::ReasonKind::kFewBlocks || reason.kind == study::ReasonKind::kUnresolvedRival;
     list.items.push_back({for_it    ? Mark::kStrength
                           : against ? Mark::kWeakness
                                     : Mark::kRemark,
@@ -48,8 +48,8 @@ std::vector<Inline> alternatives(const ReportContext& context, const study::Verd
   std::vector<Candidate> candidates;
   for (const study::ConfigurationResult& configuration : context.study.configurations) {
     if (configuration.name == verdict.configuration) continue;
-    const bool gated = std::any_of(
-        verdict.reasons.begin(), verdict.reasons.end(), [&](const study::VerdictReason& reason) {
+    const bool gated =
+        std::any_of(verdict.reasons.begin(), verdict.reasons.end(), [&](const study::VerdictReason& reason) {
           return reason.configuration == configuration.name && reason.constraint.has_value();
         });
     const study::MetricSummary* summary = find_summary(configuration, verdict.reference);
@@ -84,8 +84,9 @@ Section build_measured(const ReportContext& context, const study::Verdict& verdi
   }
   const std::vector<Inline> others = alternatives(context, verdict);
   if (!others.empty()) {
-    section.blocks.push_back(Paragraph{scribe.compose(
-        verdict.configuration.empty() ? Phrase::kCandidates : Phrase::kAlternatives, {scribe.enumerate(others)})});
+    section.blocks.push_back(
+        Paragraph{scribe.compose(verdict.configuration.empty() ? Phrase::kCandidates : Phrase::kAlternatives,
+                                 {scribe.enumerate(others)})});
   }
   return section;
 }
@@ -94,11 +95,11 @@ Section build_unmeasured(const ReportContext& context, const ExpectedUseCase& ex
   const Scribe& scribe = context.scribe;
   const bool known = study::find_scenario(expected.scenario) != nullptr;
   Section section{expected.anchor, scribe.objective_label(expected.objective), {}, {}};
-  section.blocks.push_back(
-      Callout{Tone::kMuted,
-              {text(scribe.say(Phrase::kNotMeasuredHere))},
-              {scribe.compose(known ? Phrase::kAddScenario : Phrase::kScenarioMissing, {{code(expected.scenario)}}),
-               {text(scribe.say(expected.needs))}}});
+  section.blocks.push_back(Callout{
+      Tone::kMuted,
+      {text(scribe.say(Phrase::kNotMeasuredHere))},
+      {scribe.compose(known ? Phrase::kAddScenario : Phrase::kScenarioMissing, {{code(expected.scenario)}}),
+       {text(scribe.say(expected.needs))}}});
   return section;
 }
 

@@ -14,22 +14,22 @@ Section contrasts(const ReportContext& context) {
   Section section{"annex-contrasts", scribe.say(Phrase::kAnnexContrasts), {}, {}};
   section.blocks.push_back(Paragraph{{text(scribe.say(Phrase::kContrastsLead))}});
   Table table;
-  table.columns = {{scribe.say(Phrase::kMetric)},
-                   {scribe.say(Phrase::kContrastA)},
-                   {scribe.say(Phrase::kContrastB)},
-                   {scribe.say(Phrase::kEffect) + " [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
-                   {scribe.say(Phrase::kAdjustedP), Align::kRight},
-                   {scribe.say(Phrase::kBlocks), Align::kRight},
-                   {scribe.say(Phrase::kConclusion)}};
+  table.columns = {
+      {scribe.say(Phrase::kMetric)},
+      {scribe.say(Phrase::kContrastA)},
+      {scribe.say(Phrase::kContrastB)},
+      {scribe.say(Phrase::kEffect) + " [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
+      {scribe.say(Phrase::kAdjustedP), Align::kRight},
+      {scribe.say(Phrase::kBlocks), Align::kRight},
+      {scribe.say(Phrase::kConclusion)}};
   for (const study::Contrast& contrast : context.study.contrasts) {
-    table.rows.push_back(
-        {{{text(scribe.reference_label(contrast.reference))}},
-         {{code(contrast.a)}},
-         {{code(contrast.b)}},
-         {scribe.effect(contrast.reference, seen_from(contrast, contrast.a))},
-         {{text(p_value(scribe.numbers(), contrast.adjusted_p))}},
-         {{text(scribe.numbers().integer(contrast.blocks))}},
-         conclusion_cell(scribe, contrast)});
+    table.rows.push_back({{{text(scribe.reference_label(contrast.reference))}},
+                          {{code(contrast.a)}},
+                          {{code(contrast.b)}},
+                          {scribe.effect(contrast.reference, seen_from(contrast, contrast.a))},
+                          {{text(p_value(scribe.numbers(), contrast.adjusted_p))}},
+                          {{text(scribe.numbers().integer(contrast.blocks))}},
+                          conclusion_cell(scribe, contrast)});
   }
   if (table.rows.empty()) {
     section.blocks.push_back(Paragraph{{text(scribe.say(Phrase::kNoContrasts))}});
@@ -70,14 +70,18 @@ Section failures(const ReportContext& context) {
     section.blocks.push_back(Paragraph{{text(scribe.say(Phrase::kNoFailures))}});
   }
   for (const study::FailureRecord& failure : context.study.failures) {
-    Callout callout{Tone::kBad,
-                    scribe.compose(Phrase::kFailureTitle, {{code(failure.configuration.empty() ? kNotMeasured : failure.configuration)},
-                                                           {text(scribe.cause_label(failure.cause))},
-                                                           {text(scribe.phase_label(failure.phase))}}),
-                    {{text(failure.message)}}};
-    if (!failure.trial_id.empty()) callout.lines.push_back(scribe.compose(Phrase::kFailureTrial, {{code(failure.trial_id)}}));
+    Callout callout{
+        Tone::kBad,
+        scribe.compose(Phrase::kFailureTitle,
+                       {{code(failure.configuration.empty() ? kNotMeasured : failure.configuration)},
+                        {text(scribe.cause_label(failure.cause))},
+                        {text(scribe.phase_label(failure.phase))}}),
+        {{text(failure.message)}}};
+    if (!failure.trial_id.empty())
+      callout.lines.push_back(scribe.compose(Phrase::kFailureTrial, {{code(failure.trial_id)}}));
     section.blocks.push_back(std::move(callout));
-    if (!failure.evidence.empty()) section.blocks.push_back(CodeBlock{"text", joined_lines(failure.evidence)});
+    if (!failure.evidence.empty())
+      section.blocks.push_back(CodeBlock{"text", joined_lines(failure.evidence)});
   }
   if (context.study.invalid_trials.empty()) return section;
   Table table;

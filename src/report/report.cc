@@ -29,7 +29,8 @@ Result<Language> parse_language(const std::string& name) {
   return fail(ErrorCode::kInvalidArgument, "unknown report language '{}': use 'en' or 'fr'", name);
 }
 
-std::string console_summary(const study::StudyResult& study, const std::string& language, size_t columns, bool colour) {
+std::string console_summary(const study::StudyResult& study, const std::string& language, size_t columns,
+                            bool colour) {
   const Scribe scribe(parse_language(language).value_or(Language::kEnglish));
   return render_console({study, {}, scribe}, columns, colour);
 }

@@ -14,8 +14,8 @@
 #include "report/json.h"
 #include "report/markdown.h"
 #include "report/sections.h"
-#include "report/small_study.h"
-#include "report/synthetic_study.h"
+#include "report/sample/small_study.h"
+#include "report/sample/synthetic_study.h"
 
 namespace crible::report {
 namespace {
@@ -23,8 +23,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr SyntheticKind kKinds[] = {SyntheticKind::kComplete, SyntheticKind::kTroubled, SyntheticKind::kSingle,
-                                    SyntheticKind::kEmpty, SyntheticKind::kHostile};
+constexpr SyntheticKind kKinds[] = {SyntheticKind::kComplete, SyntheticKind::kTroubled,
+                                    SyntheticKind::kSingle, SyntheticKind::kEmpty, SyntheticKind::kHostile};
 
 study::StudyResult analysed(SyntheticKind kind) {
   auto study = study::analyse(make_synthetic_study(kind));
@@ -51,7 +51,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-// The golden reports are small enough to be checked by hand against small_study.cc. After a change
+// The golden reports are small enough to be checked by hand against sample/small_study.cc. After a change
 // that is meant: CRIBLE_UPDATE_GOLDEN=1, then read the difference.
 void expect_golden(const std::string& name, const std::string& text) {
   const std::filesystem::path path = std::filesystem::path(CRIBLE_SOURCE_DIR) / "tests/report/golden" / name;
@@ -79,8 +79,9 @@ TEST(Report, SameInputSameBytes) {
       const auto files = write_report(study, {first.path(), language, &stored});
       const auto again = write_report(analysed(kind), {second.path(), language, &stored});
       ASSERT_TRUE(files.has_value() && again.has_value());
-      for (const auto& [one, other] : {std::pair(files->markdown, again->markdown), std::pair(files->json, again->json),
-                                       std::pair(files->html, again->html)}) {
+      for (const auto& [one, other] :
+           {std::pair(files->markdown, again->markdown), std::pair(files->json, again->json),
+            std::pair(files->html, again->html)}) {
         const auto content = read_file(one, 1 << 24);
         ASSERT_TRUE(content.has_value());
         EXPECT_FALSE(content->empty());
@@ -99,7 +100,8 @@ TEST(Report, JsonParsesAndIsNeutralToLanguage) {
     TemporaryFolder english, french;
     ASSERT_TRUE(write_report(study, {english.path(), "en", nullptr}).has_value());
     ASSERT_TRUE(write_report(study, {french.path(), "fr", nullptr}).has_value());
-    EXPECT_EQ(*read_file(english.path() / "report.json", 1 << 24), *read_file(french.path() / "report.json", 1 << 24));
+    EXPECT_EQ(*read_file(english.path() / "report.json", 1 << 24),
+              *read_file(french.path() / "report.json", 1 << 24));
   }
 }
 
@@ -198,7 +200,8 @@ TEST(Report, NothingMeasuredDecidesNothing) {
     EXPECT_THAT(markdown, Not(HasSubstr("[x]"))) << "no tick without a record";
     EXPECT_THAT(markdown, Not(HasSubstr("crible serve")));
   }
-  EXPECT_THAT(markdown_of(study, Language::kEnglish), HasSubstr("No configuration is proposed for production"));
+  EXPECT_THAT(markdown_of(study, Language::kEnglish),
+              HasSubstr("No configuration is proposed for production"));
 }
 
 TEST(Report, RefusesWhatItCannotDo) {

@@ -33,7 +33,9 @@ bool is_percentage(const std::string& metric) {
   return (info != nullptr && info->scale == study::MetricScale::kProportion) || metric.ends_with("_share");
 }
 
-bool is_factor(const std::string& metric) { return metric == "acceleration"; }
+bool is_factor(const std::string& metric) {
+  return metric == "acceleration";
+}
 
 // "b3/balanced/kv_cache" -> block 3 and "balanced/kv_cache"; nothing for another shape.
 std::optional<std::pair<int, std::string>> split_trial_id(const std::string& id) {
@@ -90,10 +92,8 @@ std::string Scribe::metric_unit(const std::string& metric) const {
   const study::MetricInfo* info = study::find_metric(metric);
   const std::string unit(info == nullptr ? "" : info->unit);
   if (language_ == Language::kEnglish) return unit;
-  static const std::map<std::string, std::string> kFrenchUnits = {{"tokens/s", "jetons/s"},
-                                                                  {"requests/s", "requêtes/s"},
-                                                                  {"%/request", "%/requête"},
-                                                                  {"MiB", "Mio"}};
+  static const std::map<std::string, std::string> kFrenchUnits = {
+      {"tokens/s", "jetons/s"}, {"requests/s", "requêtes/s"}, {"%/request", "%/requête"}, {"MiB", "Mio"}};
   const auto found = kFrenchUnits.find(unit);
   return found == kFrenchUnits.end() ? unit : found->second;
 }
@@ -187,10 +187,10 @@ std::string Scribe::bare_range(const std::string& metric, const study::Interval&
   return numbers_.range(bare_amount(metric, interval.low), bare_amount(metric, interval.high));
 }
 
-Inline Scribe::estimate(const std::string& metric, const study::MetricSummary* summary, bool with_unit) const {
+Inline Scribe::estimate(const std::string& metric, const study::MetricSummary* summary,
+                        bool with_unit) const {
   if (summary == nullptr) return {noted(detail(kNotMeasured), say(Phrase::kNotMeasuredNote))};
-  const std::string value =
-      with_unit ? amount(metric, summary->p50) : bare_amount(metric, summary->p50);
+  const std::string value = with_unit ? amount(metric, summary->p50) : bare_amount(metric, summary->p50);
   const std::string note = source_note(*summary);
   Inline content = {noted(text(value), note)};
   if (summary->ci95) content.push_back(noted(detail(" " + bare_range(metric, *summary->ci95)), note));
@@ -210,15 +210,15 @@ Inline Scribe::effect(const study::MetricReference& reference, const Comparison&
   if (!ratio) value = numbers_.with_unit(value, points ? "points" : metric_unit(reference.metric));
   Inline content = {text(value)};
   if (comparison.interval) {
-    content.push_back(detail(" " + numbers_.range(words(comparison.interval->low), words(comparison.interval->high))));
+    content.push_back(
+        detail(" " + numbers_.range(words(comparison.interval->low), words(comparison.interval->high))));
   }
   return content;
 }
 
 std::string Scribe::source_note(const study::MetricSummary& summary) const {
-  return say(Phrase::kSourceNote,
-             {numbers_.integer(summary.n), trial_ranges(summary.trial_ids),
-              numbers_.integer(static_cast<int64_t>(summary.trial_ids.size()))});
+  return say(Phrase::kSourceNote, {numbers_.integer(summary.n), trial_ranges(summary.trial_ids),
+                                   numbers_.integer(static_cast<int64_t>(summary.trial_ids.size()))});
 }
 
 std::string Scribe::trial_ranges(std::span<const std::string> trial_ids) const {
@@ -240,7 +240,8 @@ std::string Scribe::trial_ranges(std::span<const std::string> trial_ids) const {
   for (const auto& [visit, blocks] : by_visit) {
     const size_t slash = visit.find('/') == std::string::npos ? visit.size() : visit.find('/') + 1;
     const std::string start = block_ranges(blocks) + "/" + visit.substr(0, slash);
-    auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == start; });
+    auto found =
+        std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == start; });
     if (found == entries.end()) {
       entries.emplace_back(start, visit.substr(slash));
     } else {

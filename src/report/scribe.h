@@ -28,9 +28,9 @@ class Scribe {
   // The same with styled arguments.
   Inline compose(Phrase phrase, std::initializer_list<Inline> arguments) const;
 
-  std::string metric_label(const std::string& metric) const;  // "TTFT (HIT)"
-  std::string metric_unit(const std::string& metric) const;   // "ms"; "" for ratios and shares
-  std::string metric_column(const std::string& metric) const; // "TTFT (HIT), ms"
+  std::string metric_label(const std::string& metric) const;        // "TTFT (HIT)"
+  std::string metric_unit(const std::string& metric) const;         // "ms"; "" for ratios and shares
+  std::string metric_column(const std::string& metric) const;       // "TTFT (HIT), ms"
   std::string objective_label(const std::string& objective) const;  // "Conversational agents"
   std::string statistic_label(const std::string& statistic) const;
   std::string reference_label(const study::MetricReference& reference) const;

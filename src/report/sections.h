@@ -18,16 +18,16 @@ struct ReportContext {
   const Scribe& scribe;
 };
 
-std::vector<Block> build_summary(const ReportContext& context);         // summary.cc
-Section build_comparative_table(const ReportContext& context);          // comparative_table.cc
-Section build_configuration_sections(const ReportContext& context);     // configuration_section.cc
-Section build_tradeoffs(const ReportContext& context);                  // tradeoffs.cc
-Section build_recommendations(const ReportContext& context);            // recommendations.cc
-Section build_decision(const ReportContext& context);                   // decision.cc
-Section build_annexes(const ReportContext& context);                    // annexes.cc
+std::vector<Block> build_summary(const ReportContext& context);           // summary.cc
+Section build_comparative_table(const ReportContext& context);            // comparative_table.cc
+Section build_configuration_sections(const ReportContext& context);       // configuration_section.cc
+Section build_tradeoffs(const ReportContext& context);                    // tradeoffs.cc
+Section build_recommendations(const ReportContext& context);              // recommendations.cc
+Section build_decision(const ReportContext& context);                     // decision.cc
+Section build_annexes(const ReportContext& context);                      // annexes.cc
 std::vector<Section> build_record_annexes(const ReportContext& context);  // record_annexes.cc
 
-Section build_next_actions(const ReportContext& context);                 // next_actions.cc
+Section build_next_actions(const ReportContext& context);  // next_actions.cc
 
 Document build_document(const ReportContext& context);  // sections.cc
 

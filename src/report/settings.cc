@@ -12,7 +12,8 @@ namespace {
 // Quotes for a POSIX shell only where a word needs it.
 std::string shell_word(const std::string& word) {
   const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || std::string_view("_-./:=+,@%").find(static_cast<char>(c)) != std::string_view::npos;
+    return std::isalnum(c) != 0 ||
+           std::string_view("_-./:=+,@%").find(static_cast<char>(c)) != std::string_view::npos;
   });
   if (plain) return word;
   std::string quoted = "'";
@@ -36,15 +37,13 @@ std::map<std::string, std::string> settings_of(const std::string& json) {
     if (value.is_structured()) continue;
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', '-');
-    settings[name] = value.is_string()
-                         ? value.get<std::string>()
-                         : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    settings[name] = value.is_string() ? value.get<std::string>()
+                                       : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   return settings;
 }
 
-std::optional<Setting> setting(const study::ConfigurationResult& configuration,
-                               const std::string& name) {
+std::optional<Setting> setting(const study::ConfigurationResult& configuration, const std::string& name) {
   const auto effective = settings_of(configuration.effective_json);
   if (const auto found = effective.find(name); found != effective.end()) {
     return Setting{found->second, true};
@@ -68,8 +67,8 @@ std::map<std::string, std::string> stated_settings(const study::StudyResult& stu
   return settings;
 }
 
-std::map<std::string, std::string> settings_to_deploy(
-    const study::StudyResult& study, const study::ConfigurationResult& configuration) {
+std::map<std::string, std::string> settings_to_deploy(const study::StudyResult& study,
+                                                      const study::ConfigurationResult& configuration) {
   const auto effective = settings_of(configuration.effective_json);
   std::map<std::string, std::string> settings;
   for (const std::string_view name : study::knob_names()) {
@@ -79,8 +78,7 @@ std::map<std::string, std::string> settings_to_deploy(
   return settings.empty() ? stated_settings(study, configuration) : settings;
 }
 
-std::string launch_command(const study::StudyResult& study,
-                           const study::ConfigurationResult& configuration) {
+std::string launch_command(const study::StudyResult& study, const study::ConfigurationResult& configuration) {
   std::string command = "crible serve " + shell_word(study.spec.target.model);
   for (const auto& [name, value] : settings_to_deploy(study, configuration)) {
     command += " \\\n  ";

@@ -18,8 +18,7 @@ struct Setting {
   std::string value;
   bool effective = false;
 };
-std::optional<Setting> setting(const study::ConfigurationResult& configuration,
-                               const std::string& name);
+std::optional<Setting> setting(const study::ConfigurationResult& configuration, const std::string& name);
 
 // The settings that the study states for any of its configurations, with this one's values.
 std::map<std::string, std::string> stated_settings(const study::StudyResult& study,
@@ -31,7 +30,6 @@ std::map<std::string, std::string> settings_to_deploy(const study::StudyResult& 
                                                       const study::ConfigurationResult& configuration);
 
 // "crible serve MODEL \\\n  --max-num-seqs 32 ...": features off by their explicit negative.
-std::string launch_command(const study::StudyResult& study,
-                           const study::ConfigurationResult& configuration);
+std::string launch_command(const study::StudyResult& study, const study::ConfigurationResult& configuration);
 
 }  // namespace crible::report

@@ -8,10 +8,10 @@ Paragraph what_was_done(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   const NumberFormat& numbers = scribe.numbers();
   const study::StudyResult& study = context.study;
-  return {{text(scribe.say(Phrase::kLeadWhat,
-                           {numbers.integer(static_cast<int64_t>(study.configurations.size())),
-                            numbers.integer(study.spec.blocks), numbers.integer(study.trials_done),
-                            numbers.integer(study.requests), numbers.duration(study.measured_s)}))}};
+  return {{text(
+      scribe.say(Phrase::kLeadWhat, {numbers.integer(static_cast<int64_t>(study.configurations.size())),
+                                     numbers.integer(study.spec.blocks), numbers.integer(study.trials_done),
+                                     numbers.integer(study.requests), numbers.duration(study.measured_s)}))}};
 }
 
 Table verdict_table(const ReportContext& context) {
@@ -27,7 +27,8 @@ Table verdict_table(const ReportContext& context) {
     if (!verdict.configuration.empty()) {
       proposed = configuration_link(context.study, verdict.configuration);
     } else if (!verdict.leading.empty()) {
-      proposed = scribe.compose(Phrase::kLeadingNotProven, {configuration_link(context.study, verdict.leading)});
+      proposed =
+          scribe.compose(Phrase::kLeadingNotProven, {configuration_link(context.study, verdict.leading)});
     }
     table.rows.push_back({{{strong(scribe.objective_label(verdict.objective))}},
                           {{text(criterion(scribe, verdict))}},
@@ -45,10 +46,11 @@ std::vector<Block> build_summary(const ReportContext& context) {
   const study::StudyResult& study = context.study;
   std::vector<Block> blocks = {what_was_done(context)};
   if (!study.complete) {
-    blocks.push_back(Callout{Tone::kWarning,
-                             {text(scribe.say(Phrase::kIncompleteTitle))},
-                             {{text(scribe.say(Phrase::kIncomplete, {numbers.integer(study.trials_done),
-                                                                     numbers.integer(study.trials_planned)}))}}});
+    blocks.push_back(Callout{
+        Tone::kWarning,
+        {text(scribe.say(Phrase::kIncompleteTitle))},
+        {{text(scribe.say(Phrase::kIncomplete,
+                          {numbers.integer(study.trials_done), numbers.integer(study.trials_planned)}))}}});
   }
   if (!study.failures.empty() || !study.invalid_trials.empty()) {
     const auto failures = static_cast<int64_t>(study.failures.size());

@@ -46,14 +46,14 @@ Distribution collect_distribution(const study::StoredStudy& stored, const study:
       if (found == metrics.samples.end()) continue;
       samples.insert(samples.end(), found->second.begin(), found->second.end());
     }
-    if (!samples.empty()) distribution.traces.push_back(distribution_trace(configuration.name, std::move(samples)));
+    if (!samples.empty())
+      distribution.traces.push_back(distribution_trace(configuration.name, std::move(samples)));
   }
   return distribution;
 }
 
 // Latency of each request relative to the mean of its output length, by order, median over trials.
-Trace latency_trace(const std::string& configuration,
-                    const std::vector<const study::TrialRecord*>& trials) {
+Trace latency_trace(const std::string& configuration, const std::vector<const study::TrialRecord*>& trials) {
   std::map<int64_t, std::vector<double>> by_length;
   for (const study::TrialRecord* trial : trials) {
     for (const study::RequestRecord& request : trial->requests) {
@@ -94,8 +94,8 @@ Traces collect_traces(const study::StoredStudy& stored, const study::StudyResult
   }
   traces.latency_scenario = "stability";
   for (const study::ConfigurationResult& configuration : study.configurations) {
-    Trace trace = latency_trace(configuration.name,
-                                valid_trials(stored, configuration.name, traces.latency_scenario));
+    Trace trace =
+        latency_trace(configuration.name, valid_trials(stored, configuration.name, traces.latency_scenario));
     if (!trace.x.empty()) traces.latency_order.push_back(std::move(trace));
   }
   return traces;

@@ -69,7 +69,8 @@ Figure load_figure(const ReportContext& context) {
     for (const study::LoadPoint& point : configuration.load_curve) {
       const std::string note = scribe.say(
           Phrase::kLoadPointNote,
-          {scribe.numbers().integer(point.level), scribe.amount("output_tokens_per_s", point.output_tokens_per_s),
+          {scribe.numbers().integer(point.level),
+           scribe.amount("output_tokens_per_s", point.output_tokens_per_s),
            scribe.amount("ttft_ms", point.ttft_p50_ms), scribe.amount("itl_ms", point.itl_p50_ms),
            scribe.numbers().integer(point.requests), scribe.numbers().integer(point.failed_requests)});
       line.points.push_back({static_cast<double>(point.level), point.output_tokens_per_s, note});
@@ -85,7 +86,8 @@ std::optional<double> memory_budget_mib(const study::ConfigurationResult& config
   const auto share = settings.find("gpu-memory-utilization");
   const auto bytes = settings.find("device-memory-bytes");
   if (share == settings.end() || bytes == settings.end()) return std::nullopt;
-  const double product = std::strtod(share->second.c_str(), nullptr) * std::strtod(bytes->second.c_str(), nullptr);
+  const double product =
+      std::strtod(share->second.c_str(), nullptr) * std::strtod(bytes->second.c_str(), nullptr);
   return product > 0 ? std::optional(product / (1024.0 * 1024.0)) : std::nullopt;
 }
 
@@ -100,8 +102,9 @@ Figure memory_figure(const ReportContext& context) {
     bar.name = configuration.name;
     if (summary != nullptr) bar.value = summary->max;
     bar.limit = memory_budget_mib(configuration);
-    bar.note = summary == nullptr ? kNotMeasured
-                                  : scribe.amount("device_memory_mib", summary->max) + "; " + scribe.source_note(*summary);
+    bar.note = summary == nullptr
+                   ? kNotMeasured
+                   : scribe.amount("device_memory_mib", summary->max) + "; " + scribe.source_note(*summary);
     chart.bars.push_back(std::move(bar));
   }
   return {scribe.say(Phrase::kFigureMemory), scribe.say(Phrase::kFigureMemoryCaption), std::move(chart)};
@@ -128,7 +131,8 @@ ListItem slope_item(const ReportContext& context, const study::ConfigurationResu
 Section latency_and_stability(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"latency-stability", scribe.say(Phrase::kSectionLatencyStability), {}, {}};
-  section.blocks.push_back(metric_columns(context, {"ttft_ms", "itl_ms", "e2el_ms", "latency_slope", "error_rate"}));
+  section.blocks.push_back(
+      metric_columns(context, {"ttft_ms", "itl_ms", "e2el_ms", "latency_slope", "error_rate"}));
   List slopes;
   for (const study::ConfigurationResult& configuration : context.study.configurations) {
     slopes.items.push_back(slope_item(context, configuration));
@@ -146,7 +150,8 @@ Section latency_and_stability(const ReportContext& context) {
 const study::Contrast* find_contrast(const study::StudyResult& study, const std::string& metric,
                                      const std::string& one, const std::string& other) {
   for (const study::Contrast& contrast : study.contrasts) {
-    const bool pair = (contrast.a == one && contrast.b == other) || (contrast.a == other && contrast.b == one);
+    const bool pair =
+        (contrast.a == one && contrast.b == other) || (contrast.a == other && contrast.b == one);
     if (pair && contrast.reference.metric == metric) return &contrast;
   }
   return nullptr;
@@ -170,23 +175,27 @@ std::optional<Paragraph> memory_worth(const ReportContext& context) {
   const Inline memory_least = {text(scribe.amount("device_memory_mib", used(least)))};
   const Inline name_most = configuration_link(context.study, most->name);
   const Inline name_least = configuration_link(context.study, least->name);
-  const study::Contrast* contrast = find_contrast(context.study, "output_tokens_per_s", most->name, least->name);
+  const study::Contrast* contrast =
+      find_contrast(context.study, "output_tokens_per_s", most->name, least->name);
   if (contrast == nullptr) {
-    return Paragraph{scribe.compose(Phrase::kMemoryNoContrast, {name_most, memory_most, name_least, memory_least})};
+    return Paragraph{
+        scribe.compose(Phrase::kMemoryNoContrast, {name_most, memory_most, name_least, memory_least})};
   }
   const Inline effect = scribe.effect(contrast->reference, seen_from(*contrast, most->name));
   const auto side = shown_side(*contrast);
   const bool most_is_a = contrast->a == most->name;
-  const Phrase phrase = !side                                      ? Phrase::kMemoryUndecided
+  const Phrase phrase = !side                                   ? Phrase::kMemoryUndecided
                         : (*side == Side::kHigher) == most_is_a ? Phrase::kMemoryFaster
-                                                                   : Phrase::kMemorySlower;
+                                                                : Phrase::kMemorySlower;
   return Paragraph{scribe.compose(phrase, {name_most, memory_most, name_least, memory_least, effect})};
 }
 
 Section throughput_and_memory(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"throughput-memory", scribe.say(Phrase::kSectionThroughputMemory), {}, {}};
-  section.blocks.push_back(metric_columns(context, {"output_tokens_per_s", "request_throughput", "device_memory_mib", "device_memory_share", "server_resident_mib"}));
+  section.blocks.push_back(
+      metric_columns(context, {"output_tokens_per_s", "request_throughput", "device_memory_mib",
+                               "device_memory_share", "server_resident_mib"}));
   if (auto worth = memory_worth(context)) section.blocks.push_back(std::move(*worth));
   add_figure(section.blocks, load_figure(context));
   add_figure(section.blocks, memory_figure(context));
@@ -236,10 +245,13 @@ void feature_effects(const ReportContext& context, std::vector<Block>& blocks) {
   const auto& configurations = context.study.configurations;
   Table table;
   table.caption = scribe.say(Phrase::kCaptionIsolated);
-  table.columns = {{scribe.say(Phrase::kSetting)}, {scribe.say(Phrase::kFeatureOn)}, {scribe.say(Phrase::kFeatureOff)},
-                   {scribe.say(Phrase::kMetric)},
-                   {scribe.say(Phrase::kEffect) + " [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
-                   {scribe.say(Phrase::kConclusion)}};
+  table.columns = {
+      {scribe.say(Phrase::kSetting)},
+      {scribe.say(Phrase::kFeatureOn)},
+      {scribe.say(Phrase::kFeatureOff)},
+      {scribe.say(Phrase::kMetric)},
+      {scribe.say(Phrase::kEffect) + " [" + scribe.say(Phrase::kInterval95) + "]", Align::kRight},
+      {scribe.say(Phrase::kConclusion)}};
   List missing;
   for (const std::string feature : {"enable-prefix-caching", "enable-chunked-prefill"}) {
     const size_t before = table.rows.size();
@@ -262,7 +274,8 @@ void feature_effects(const ReportContext& context, std::vector<Block>& blocks) {
 Section acceleration_and_complexity(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"acceleration-complexity", scribe.say(Phrase::kSectionAccelerationComplexity), {}, {}};
-  Table table = metric_columns(context, {"acceleration", "ttft_hit_ms", "ttft_repeat_ms", "cached_prompt_share"});
+  Table table =
+      metric_columns(context, {"acceleration", "ttft_hit_ms", "ttft_repeat_ms", "cached_prompt_share"});
   table.columns.insert(table.columns.begin() + 1, {scribe.say(Phrase::kFeaturesOnHeader), Align::kRight});
   for (size_t i = 0; i < table.rows.size(); ++i) {
     table.rows[i].insert(table.rows[i].begin() + 1,

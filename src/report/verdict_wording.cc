@@ -53,8 +53,9 @@ Tone verdict_tone(study::VerdictKind kind) {
 }
 
 std::string criterion(const Scribe& scribe, const study::Verdict& verdict) {
-  return scribe.say(verdict.sense == study::Sense::kMinimise ? Phrase::kCriterionLowest : Phrase::kCriterionHighest,
-                    {scribe.reference_label(verdict.reference)});
+  return scribe.say(
+      verdict.sense == study::Sense::kMinimise ? Phrase::kCriterionLowest : Phrase::kCriterionHighest,
+      {scribe.reference_label(verdict.reference)});
 }
 
 Inline verdict_sentence(const ReportContext& context, const study::Verdict& verdict) {
@@ -64,7 +65,8 @@ Inline verdict_sentence(const ReportContext& context, const study::Verdict& verd
   switch (verdict.kind) {
     case study::VerdictKind::kWinner: return scribe.compose(Phrase::kSentenceWinner, {name, criterion_words});
     case study::VerdictKind::kTie:
-      return scribe.compose(Phrase::kSentenceTie, {name, criterion_words, code_list(scribe, verdict.contenders)});
+      return scribe.compose(Phrase::kSentenceTie,
+                            {name, criterion_words, code_list(scribe, verdict.contenders)});
     case study::VerdictKind::kInsufficient:
       return verdict.contenders.size() < 2
                  ? scribe.compose(Phrase::kSentenceInsufficientAlone, {criterion_words})
@@ -87,10 +89,13 @@ Inline reason_sentence(const ReportContext& context, const study::Verdict& verdi
       return scribe.compose(Phrase::kReasonBeats, {name, rival, comparison_text(context, reason)});
     case study::ReasonKind::kEquivalentRival:
       return scribe.compose(Phrase::kReasonEquivalent,
-                            {name, rival, comparison_text(context, reason),
+                            {name,
+                             rival,
+                             comparison_text(context, reason),
                              {text(scribe.numbers().percent(context.study.spec.equivalence_margin))}});
     case study::ReasonKind::kUnresolvedRival: {
-      Inline words = scribe.compose(Phrase::kReasonUnresolved, {name, rival, comparison_text(context, reason)});
+      Inline words =
+          scribe.compose(Phrase::kReasonUnresolved, {name, rival, comparison_text(context, reason)});
       if (reason.n_needed) append(words, scribe.compose(Phrase::kReasonBlocksNeeded, {needed}));
       return words;
     }
@@ -149,11 +154,12 @@ std::vector<const study::ConstraintResult*> distinct_constraints(const study::St
   std::vector<const study::ConstraintResult*> distinct;
   for (const study::ConstraintResult& result : study.constraints) {
     if (result.configuration != configuration) continue;
-    const bool known = std::any_of(distinct.begin(), distinct.end(), [&](const study::ConstraintResult* other) {
-      return other->constraint.reference == result.constraint.reference &&
-             other->constraint.relation == result.constraint.relation &&
-             other->constraint.bound == result.constraint.bound;
-    });
+    const bool known =
+        std::any_of(distinct.begin(), distinct.end(), [&](const study::ConstraintResult* other) {
+          return other->constraint.reference == result.constraint.reference &&
+                 other->constraint.relation == result.constraint.relation &&
+                 other->constraint.bound == result.constraint.bound;
+        });
     if (!known) distinct.push_back(&result);
   }
   return distinct;

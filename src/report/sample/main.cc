@@ -8,7 +8,7 @@
 #include <string>
 
 #include "report/report.h"
-#include "report/synthetic_study.h"
+#include "report/sample/synthetic_study.h"
 
 int main(int argc, char** argv) {
   using crible::report::SyntheticKind;

@@ -1,4 +1,4 @@
-#include "report/synthetic_study.h"
+#include "report/sample/synthetic_study.h"
 
 #include <fmt/format.h>
 
@@ -94,7 +94,8 @@ class TrialMaker {
     trial_.duration_ns = clock_;
     const auto used = static_cast<int64_t>(behaviour_.memory_share * 1024) * kMiBytes - 4 * kMiBytes;
     trial_.memory = {{0, used, 1024 * kMiBytes, 180 * kMiBytes},
-                     {clock_ / 2, used, 1024 * kMiBytes, 182 * kMiBytes + 4096 * (static_cast<int64_t>(chance_.uniform() * 100))}};
+                     {clock_ / 2, used, 1024 * kMiBytes,
+                      182 * kMiBytes + 4096 * (static_cast<int64_t>(chance_.uniform() * 100))}};
   }
 
  private:
@@ -197,7 +198,8 @@ void add_launch(study::StoredStudy& stored, const study::PlannedVisit& visit, co
   effective["max-num-batched-tokens"] = "2048";
   launch.resolved_json = study::knobs_json(effective);
   launch.effective_json = launch.resolved_json;
-  launch.adjustments = {{"max-num-batched-tokens", "0", "2048", "the budget of a step was left to the program"}};
+  launch.adjustments = {
+      {"max-num-batched-tokens", "0", "2048", "the budget of a step was left to the program"}};
   launch.command_line = {"crible", "serve", "models/default.gguf", "--port", "0"};
   launch.log_path = "logs/server-1.log";
   if (visit.block == 0 && visit.order_in_block == 0) {
@@ -208,8 +210,9 @@ void add_launch(study::StoredStudy& stored, const study::PlannedVisit& visit, co
   stored.launches.push_back(std::move(launch));
 }
 
-study::FailureRecord failure(const std::string& configuration, study::FailureCause cause, study::StudyPhase phase,
-                             const std::string& message, std::vector<std::string> evidence) {
+study::FailureRecord failure(const std::string& configuration, study::FailureCause cause,
+                             study::StudyPhase phase, const std::string& message,
+                             std::vector<std::string> evidence) {
   study::FailureRecord record;
   record.configuration = configuration;
   record.cause = cause;
@@ -222,17 +225,20 @@ study::FailureRecord failure(const std::string& configuration, study::FailureCau
 
 void add_trouble(study::StoredStudy& stored, SyntheticKind kind) {
   if (kind == SyntheticKind::kTroubled) {
-    stored.failures.push_back(failure("safe_conservative", study::FailureCause::kOutOfMemory, study::StudyPhase::kBoot,
-                                      "the memory plan does not fit: KV blocks need 412 MiB, 180 MiB are left",
-                                      {"[error] plan: weights 98 MiB, arena 746 MiB, KV 412 MiB > 870 MiB",
-                                       "[error] lower max-num-batched-tokens, or raise gpu-memory-utilization"}));
-    stored.failures.push_back(failure("aggressive_cache", study::FailureCause::kCrash, study::StudyPhase::kMeasure,
-                                      "the server ended by signal 11 in block 3", {"signal 11 (SIGSEGV)"}));
+    stored.failures.push_back(
+        failure("safe_conservative", study::FailureCause::kOutOfMemory, study::StudyPhase::kBoot,
+                "the memory plan does not fit: KV blocks need 412 MiB, 180 MiB are left",
+                {"[error] plan: weights 98 MiB, arena 746 MiB, KV 412 MiB > 870 MiB",
+                 "[error] lower max-num-batched-tokens, or raise gpu-memory-utilization"}));
+    stored.failures.push_back(failure("aggressive_cache", study::FailureCause::kCrash,
+                                      study::StudyPhase::kMeasure, "the server ended by signal 11 in block 3",
+                                      {"signal 11 (SIGSEGV)"}));
   }
   if (kind == SyntheticKind::kHostile) {
-    stored.failures.push_back(failure("first", study::FailureCause::kUnknown,
-                                      study::StudyPhase::kGate, "</p><script>alert('m')</script> | ``` \x01 \xff",
-                                      {"```", "</code></pre><script>alert(2)</script>", "broken \xc3( utf-8 \xed\xa0\x80"}));
+    stored.failures.push_back(
+        failure("first", study::FailureCause::kUnknown, study::StudyPhase::kGate,
+                "</p><script>alert('m')</script> | ``` \x01 \xff",
+                {"```", "</code></pre><script>alert(2)</script>", "broken \xc3( utf-8 \xed\xa0\x80"}));
   }
 }
 
@@ -251,13 +257,18 @@ study::StoredStudy make_synthetic_study(SyntheticKind kind) {
   stored.spec_text = spec_of(kind);
   stored.spec_source = "synthetic.yaml";
   stored.store_path = "study.sqlite";
-  stored.machine = {"bench-1", "Synthetic CPU 2 cores", 2, "avx2 fma f16c", 8LL << 30, "cpu", 1LL << 30, "Debian 12", "0.1.0"};
-  stored.model = {"default", "models/default.gguf", "llama", "Q4_1", 98'500'000, 134'515'008, 8192, std::string(64, 'a')};
-  if (kind != SyntheticKind::kEmpty) stored.events = {{"started", "2026-01-02T03:04:00Z", ""}, {"finished", "2026-01-02T03:08:00Z", ""}};
+  stored.machine = {
+      "bench-1", "Synthetic CPU 2 cores", 2, "avx2 fma f16c", 8LL << 30, "cpu", 1LL << 30, "Debian 12",
+      "0.1.0"};
+  stored.model = {"default",  "models/default.gguf", "llama", "Q4_1",
+                  98'500'000, 134'515'008,           8192,    std::string(64, 'a')};
+  if (kind != SyntheticKind::kEmpty)
+    stored.events = {{"started", "2026-01-02T03:04:00Z", ""}, {"finished", "2026-01-02T03:08:00Z", ""}};
   const auto spec = study::parse_spec(stored.spec_text, stored.spec_source);
   CHECK(spec.has_value(), "{}", spec ? "" : spec.error().message);
   std::map<std::string, study::Knobs> knobs;
-  for (const study::ConfigurationSpec& configuration : spec->configurations) knobs[configuration.name] = configuration.knobs;
+  for (const study::ConfigurationSpec& configuration : spec->configurations)
+    knobs[configuration.name] = configuration.knobs;
   for (const study::PlannedVisit& visit : study::make_plan(*spec).visits) {
     if (!ran(kind, visit)) continue;
     add_launch(stored, visit, knobs[visit.configuration]);
@@ -271,7 +282,8 @@ study::StoredStudy make_synthetic_study(SyntheticKind kind) {
       trial.order_in_block = visit.order_in_block;
       trial.launch_id = launch_id(visit.block, visit.configuration);
       Chance slowness(planned.seed ^ 0x5eed);
-      TrialMaker(trial, behaviour, planned.seed, std::exp(0.03 * visit.block + 0.015 * slowness.normal())).make();
+      TrialMaker(trial, behaviour, planned.seed, std::exp(0.03 * visit.block + 0.015 * slowness.normal()))
+          .make();
       if (kind == SyntheticKind::kTroubled && trial.id == "b1/optimized_balanced/stability") {
         trial.validity = {false, {"two clocks disagree by 12 ms", "3 of 16 prompts had the wrong length"}};
       }

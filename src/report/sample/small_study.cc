@@ -1,4 +1,4 @@
-#include "report/small_study.h"
+#include "report/sample/small_study.h"
 
 #include "study/record/metrics.h"
 
@@ -31,7 +31,8 @@ study::ConfigurationResult configuration(const std::string& name, const std::str
   value.features_on = prefix == "true" ? 1 : 0;
   value.trials_planned = 2;
   value.trials_done = 2;
-  for (const study::MetricInfo& metric : study::metric_table()) value.metrics[std::string(metric.name)] = std::nullopt;
+  for (const study::MetricInfo& metric : study::metric_table())
+    value.metrics[std::string(metric.name)] = std::nullopt;
   return value;
 }
 
