@@ -27,7 +27,7 @@ class Server:
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [binary(), "serve", str(MODEL), "--port", "0", "--ready-file", str(ready), "--device-memory-bytes",
-                 str(1 << 30), *flags],
+                 str(400 << 20), *flags],
                 stdout=log, stderr=log, env={**os.environ, **(environment or {})})
         deadline = time.monotonic() + 60
         while not ready.exists():
