@@ -118,6 +118,8 @@ int run(const char* model, int64_t threads) {
   EngineConfig config;
   config.threads = threads;
   config.device_memory_bytes = 2LL << 30;
+  // As many tokens as the rival's context holds: time to ready includes touching this memory.
+  config.kv_cache_memory_bytes = 192LL << 20;
   const TimePoint start = now();
   auto engine = EngineService::start(model, config);
   if (!engine) {
