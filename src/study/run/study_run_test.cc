@@ -192,8 +192,12 @@ TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
       EXPECT_GE(r.actual_send_ns, r.scheduled_ns);
       EXPECT_GE(r.first_token_ns, r.actual_send_ns);
       EXPECT_EQ(std::ssize(r.token_gaps_ns) + 1, r.output_tokens);
-      if (r.role == CacheRole::kHit) EXPECT_EQ(r.cached_tokens, 64);
-      if (r.role == CacheRole::kMiss) EXPECT_EQ(r.cached_tokens, 0);
+      if (r.role == CacheRole::kHit) {
+        EXPECT_EQ(r.cached_tokens, 64);
+      }
+      if (r.role == CacheRole::kMiss) {
+        EXPECT_EQ(r.cached_tokens, 0);
+      }
     }
   }
 }
@@ -319,7 +323,9 @@ TEST_F(StudyRun, ATimeBudgetScalesRepeatsOnceAndIsRecorded) {
   ASSERT_NE(budget, study.events.end());
   EXPECT_LT(json::parse(budget->detail)["scale"].get<double>(), 1);
   for (const TrialRecord& trial : study.trials) {
-    if (trial.scenario == "kv_cache") EXPECT_EQ(trial.requests.size(), 2u);
+    if (trial.scenario == "kv_cache") {
+      EXPECT_EQ(trial.requests.size(), 2u);
+    }
   }
 }
 
