@@ -86,8 +86,21 @@ def at(node, path):
     return node
 
 
+def trimmed(report):
+    """One of each thing, so that validating it hundreds of times stays quick."""
+    report = copy.deepcopy(report)
+    for key in ("contrasts", "constraints", "verdicts", "failures", "invalid_trials", "artifacts"):
+        report[key] = report[key][:1]
+    configuration = next(c for c in report["configurations"] if c["metrics"]["ttft_hit_ms"])
+    configuration["metrics"].update({name: None for name in configuration["metrics"] if name != "ttft_hit_ms"})
+    configuration["by_scenario"] = {"kv_cache": {"ttft_hit_ms": configuration["metrics"]["ttft_hit_ms"]}}
+    report["configurations"] = [configuration]
+    return report
+
+
 def test_missing_and_unknown_keys_are_rejected(reports):
-    report = load(reports["troubled", "en"])
+    report = trimmed(load(reports["troubled", "en"]))
+    assert VALIDATOR.is_valid(report)
     paths = list(fixed_objects(report))
     assert len(paths) > 15
     for path in paths:
