@@ -18,7 +18,7 @@ std::unique_ptr<ScriptedServer> serve(ScriptedServer::Handler handler) {
   return std::move(*server);
 }
 
-Request request(Clock::duration timeout = std::chrono::seconds(20)) {
+Request request(Clock::duration timeout = std::chrono::minutes(10)) {
   return {.path = "/v1/chat/completions",
           .body = "{}",
           .expected_tokens = 8,
