@@ -74,13 +74,17 @@ constexpr std::array<Words, 4> kScenarios{{
     {"concurrency", "", "charge croissante : débit et latence selon le nombre de flux"},
 }};
 
-constexpr std::array<Words, 10> kObjectives{{
+constexpr std::array<Words, 14> kObjectives{{
     {"conversational_agents", "Conversational agents", "Agents conversationnels"},
     {"reasoning", "Complex reasoning", "Raisonnement complexe"},
     {"complex_reasoning", "Complex reasoning", "Raisonnement complexe"},
     {"tool_calling", "Tool calling", "Appel d’outils"},
     {"generic_production", "Generic production", "Production générique"},
+    {"production_generic", "Generic production", "Production générique"},
     {"production", "Production", "Production"},
+    {"shared_documents", "Shared documents", "Documents partagés"},
+    {"long_answers", "Long answers", "Réponses longues"},
+    {"first_contact", "First contact", "Premier contact"},
     {"long_generation", "Long generation", "Génération longue"},
     {"long_context", "Long contexts", "Contextes longs"},
     {"throughput", "Throughput", "Débit"},

@@ -119,6 +119,11 @@ figcaption strong { display: block; color: var(--ink); font-size: .95rem; }
 .chart .line { fill: none; stroke: var(--series); stroke-width: 2; stroke-linejoin: round; }
 .chart .dashed { stroke-dasharray: 6 4; }
 footer { margin-top: 3.5rem; border-top: 1px solid var(--rule); padding-top: 1rem; color: var(--soft); font-size: .84rem; }
+@media (max-width: 86rem) {
+  .page { grid-template-columns: 11.5rem minmax(0, 1fr); gap: 1.7rem; padding: 0 1.2rem; }
+  .wide table { font-size: .755rem; }
+  .wide th, .wide td { padding: .45rem .32rem; }
+}
 @media (max-width: 62rem) {
   .page { display: block; padding: 0 1.1rem; }
   .contents { position: static; max-height: none; padding: 1.4rem 0 0; }
