@@ -20,6 +20,11 @@ DTypeInfo info(DType dtype) {
     case DType::kQ8_0: return {"q8_0", 32, 34};
     case DType::kQ4_0: return {"q4_0", 32, 18};
     case DType::kQ4_1: return {"q4_1", 32, 20};
+    case DType::kQ5_0: return {"q5_0", 32, 22};
+    case DType::kQ5_1: return {"q5_1", 32, 24};
+    case DType::kQ4_K: return {"q4_k", 256, 144};
+    case DType::kQ5_K: return {"q5_k", 256, 176};
+    case DType::kQ6_K: return {"q6_k", 256, 210};
   }
   CHECK(false, "no such dtype: {}", static_cast<int>(dtype));
   return {};

@@ -166,7 +166,7 @@ Result<TensorEntry> read_tensor_entry(Reader& reader) {
   const GgmlTypeInfo* info = ggml_type_info(entry.tensor.type);
   if (info == nullptr) {
     return fail(ErrorCode::kUnsupported, "tensor '{}' has ggml type {}, which is not supported; "
-                "use a file in F32, F16, BF16, Q8_0, Q4_0 or Q4_1", name, type);
+                "use a file in F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K", name, type);
   }
   if (entry.tensor.shape[0] % info->block_size != 0) {
     return reader.corrupt("tensor '{}' of type {} has {} columns, not a multiple of {}", name, info->name,

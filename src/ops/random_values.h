@@ -54,6 +54,12 @@ class RandomValues {
   void fill_bytes(std::byte* p, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = static_cast<std::byte>(bits());
   }
+  // Sub-block scales and minima are 6-bit integers: about 32 in the middle.
+  void super_block(std::byte* p, int64_t rest, float scale) {
+    put_half(p, scale / 32.0f);
+    put_half(p + 2, 8.0f * scale / 32.0f * static_cast<float>(uniform()));
+    fill_bytes(p + 4, rest);
+  }
   void block(DType dtype, float scale, std::byte* p) {
     const float wobble = scale * (0.5f + static_cast<float>(uniform()));
     switch (dtype) {
@@ -83,6 +89,21 @@ class RandomValues {
         put_half(p, wobble / 4.0f);
         put_half(p + 2, -2.0f * wobble * static_cast<float>(uniform()));
         fill_bytes(p + 4, 16);
+        return;
+      case DType::kQ5_0:
+        put_half(p, wobble / 8.0f);
+        fill_bytes(p + 2, 20);
+        return;
+      case DType::kQ5_1:
+        put_half(p, wobble / 8.0f);
+        put_half(p + 2, -4.0f * wobble * static_cast<float>(uniform()));
+        fill_bytes(p + 4, 20);
+        return;
+      case DType::kQ4_K: return super_block(p, 12 + 128, wobble / 4.0f);
+      case DType::kQ5_K: return super_block(p, 12 + 32 + 128, wobble / 8.0f);
+      case DType::kQ6_K:
+        fill_bytes(p, 208);
+        put_half(p + 208, wobble / 16.0f / 64.0f);
         return;
       case DType::kI32: return;
     }

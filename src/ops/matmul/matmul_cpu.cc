@@ -35,7 +35,7 @@ MatmulKernel kernel_for(const MatmulKernels& kernels, DType dtype) {
     case DType::kQ8_0: return kernels.q8_0;
     case DType::kQ4_0: return kernels.q4_0;
     case DType::kQ4_1: return kernels.q4_1;
-    case DType::kI32: break;
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
   return nullptr;

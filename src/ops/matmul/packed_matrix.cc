@@ -10,7 +10,7 @@
 namespace crible {
 namespace {
 
-bool is_weight_dtype(DType dtype) { return dtype != DType::kI32; }
+bool is_weight_dtype(DType dtype) { return dtype != DType::kI32 && dtype <= DType::kQ4_1; }
 
 uint16_t load_u16(const std::byte* p) {
   uint16_t value;
@@ -63,7 +63,7 @@ void pack_block(DType dtype, const std::byte* source, std::byte* block, int64_t 
         std::memcpy(values + (word * kPackRows + lane) * 4, &packed, sizeof packed);
       }
       return;
-    case DType::kI32: break;
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
 }
@@ -98,7 +98,7 @@ void unpack_block(DType dtype, const std::byte* block, int64_t lane, float* out)
       }
       return;
     }
-    case DType::kI32: break;
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
 }
