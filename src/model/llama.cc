@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "model/model_config.h"
 #include "model/stacked_matrix.h"
-#include "model/weights.h"
 #include "ops/embed/embed.h"
 #include "ops/kv_write/kv_write.h"
 #include "ops/rms_norm/rms_norm.h"
@@ -68,7 +67,7 @@ Activations lay_out(const ModelConfig& c, int64_t tokens, int64_t logit_rows, st
 
 class Llama final : public Model {
  public:
-  static Result<std::unique_ptr<Model>> load(const GgufFile& file, Stream& stream);
+  static Result<std::unique_ptr<Model>> load(Checkpoint& weights, Stream& stream);
 
   const ModelInfo& info() const override { return info_; }
   KvShape kv_shape() const override {
@@ -82,8 +81,8 @@ class Llama final : public Model {
   void forward(Stream& stream, const BatchView& batch, const ForwardBuffers& buffers) const override;
 
  private:
-  Status load_layer(WeightReader& weights, int64_t index, Stream& stream);
-  Status load_rope(WeightReader& weights);
+  Status load_layer(Checkpoint& weights, int64_t index, Stream& stream);
+  Status load_rope(Checkpoint& weights);
   void attention_block(Stream& stream, const BatchView& batch, const LlamaLayer& layer, const KvCacheView& cache,
                        const Activations& a) const;
   void feed_forward_block(Stream& stream, int64_t tokens, const LlamaLayer& layer, const Activations& a) const;
@@ -98,14 +97,15 @@ class Llama final : public Model {
   PackedMatrix output_;  // empty when tied
   std::vector<float> output_norm_;
   std::vector<LlamaLayer> layers_;
+  RopePairing pairing_ = RopePairing::kInterleaved;
   RopeTable rope_;
 };
 
-Result<std::unique_ptr<Model>> Llama::load(const GgufFile& file, Stream& stream) {
+Result<std::unique_ptr<Model>> Llama::load(Checkpoint& weights, Stream& stream) {
   auto model = std::make_unique<Llama>();
-  CRIBLE_TRY(model->config_, read_model_config(file, "llama"));
+  CRIBLE_TRY(model->config_, read_model_config(weights));
   const ModelConfig& c = model->config_;
-  WeightReader weights(file);
+  model->pairing_ = weights.rope_pairing();
   CRIBLE_TRY(const MatrixSource table, weights.matrix("token_embd.weight", c.vocabulary, c.embedding));
   CRIBLE_TRY(model->embedding_, PackedMatrix::pack({&table, 1}, stream));
   model->tied_ = !weights.has("output.weight");
@@ -114,12 +114,16 @@ Result<std::unique_ptr<Model>> Llama::load(const GgufFile& file, Stream& stream)
     CRIBLE_TRY(model->output_, PackedMatrix::pack({&output, 1}, stream));
   }
   CRIBLE_TRY(model->output_norm_, weights.vector("output_norm.weight", c.embedding));
-  for (int64_t i = 0; i < c.layers; ++i) CRIBLE_RETURN_IF_ERROR(model->load_layer(weights, i, stream));
+  weights.release();
+  for (int64_t i = 0; i < c.layers; ++i) {
+    CRIBLE_RETURN_IF_ERROR(model->load_layer(weights, i, stream));
+    weights.release();
+  }
   CRIBLE_RETURN_IF_ERROR(model->load_rope(weights));
   CRIBLE_RETURN_IF_ERROR(weights.check_all_taken());
   model->info_ = {.architecture = c.architecture,
                   .quantization = weights.dominant_type(),
-                  .path = file.path(),
+                  .path = weights.path(),
                   .parameters = weights.parameters(),
                   .context_length = c.context_length,
                   .vocabulary = c.vocabulary,
@@ -127,7 +131,7 @@ Result<std::unique_ptr<Model>> Llama::load(const GgufFile& file, Stream& stream)
   return model;
 }
 
-Status Llama::load_layer(WeightReader& weights, int64_t index, Stream& stream) {
+Status Llama::load_layer(Checkpoint& weights, int64_t index, Stream& stream) {
   const ModelConfig& c = config_;
   const auto matrix = [&](std::string_view name, int64_t rows, int64_t columns) {
     return weights.matrix(fmt::format("blk.{}.{}.weight", index, name), rows, columns);
@@ -152,7 +156,7 @@ Status Llama::load_layer(WeightReader& weights, int64_t index, Stream& stream) {
 
 // θ_i = base^(-2i/d), divided by the linear factor and, where the file has them (Llama 3.1), by a
 // factor per frequency.
-Status Llama::load_rope(WeightReader& weights) {
+Status Llama::load_rope(Checkpoint& weights) {
   const int64_t pairs = config_.rotary_size / 2;
   std::vector<float> factors(static_cast<size_t>(pairs), 1.0f);
   if (weights.has("rope_freqs.weight")) {
@@ -213,7 +217,7 @@ void Llama::attention_block(Stream& stream, const BatchView& batch, const LlamaL
   norm(stream, a.residual, layer.attention_norm, batch.num_tokens, a.normed);
   layer.qkv.multiply(stream, a.normed, c.embedding, batch.num_tokens, a.qkv, stride);
   rope(stream, batch, {.q = q, .q_stride = stride, .heads = c.heads, .k = k, .k_stride = stride,
-                       .kv_heads = c.kv_heads, .head_size = c.head_size, .pairing = RopePairing::kInterleaved,
+                       .kv_heads = c.kv_heads, .head_size = c.head_size, .pairing = pairing_,
                        .table = &rope_});
   kv_write(stream, batch, {.k = k, .v = v, .k_stride = stride, .v_stride = stride, .cache = cache});
   attention(stream, batch, {.q = q, .q_stride = stride, .out = a.attention, .out_stride = c.query_size(),
@@ -256,6 +260,8 @@ void Llama::norm(Stream& stream, const float* x, const std::vector<float>& weigh
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> load_llama(const GgufFile& file, Stream& stream) { return Llama::load(file, stream); }
+Result<std::unique_ptr<Model>> load_llama(Checkpoint& checkpoint, Stream& stream) {
+  return Llama::load(checkpoint, stream);
+}
 
 }  // namespace crible

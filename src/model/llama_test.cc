@@ -240,8 +240,8 @@ TEST_F(LlamaTest, NamesTheTensorThatIsMissingExtraMisshapenOrOfUnknownType) {
   EXPECT_THAT(error_of(changed([](auto& f) { f.add("blk.0.attn_v.weight", {32, 8}); })),
               HasSubstr("blk.0.attn_v.weight has shape [32, 8] but the model's keys ask for [32, 16]"));
   EXPECT_THAT(error_of(changed([](auto& f) { f.add("output_norm.weight", {31}); })), HasSubstr("[31]"));
-  EXPECT_THAT(error_of(changed([](auto& f) { f.tensors["blk.0.attn_q.weight"].type = GgmlType::kQ5_0; })),
-              HasSubstr("blk.0.attn_q.weight has type Q5_0; this build computes with F32"));
+  EXPECT_THAT(error_of(changed([](auto& f) { f.tensors["blk.0.attn_q.weight"].type = GgmlType::kQ8_1; })),
+              HasSubstr("blk.0.attn_q.weight has type Q8_1; this build computes with F32"));
 }
 
 TEST_F(LlamaTest, NamesTheKeyThatIsMissingUnknownOrOutOfRange) {

@@ -1,5 +1,6 @@
 #include "model/model_config.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -18,18 +19,19 @@ constexpr auto kKnownKeys = std::to_array<std::string_view>({
     "rope.scaling.finetuned", "rope.scaling.original_context_length", "rope.scaling.type", "vocab_size",
 });
 
-// Reads the keys under one architecture's prefix.
+// The keys with the ranges that this build takes.
 class KeyReader {
  public:
-  KeyReader(const GgufFile& file, const std::string& architecture) : file_(file), prefix_(architecture + ".") {}
+  explicit KeyReader(const ConfigKeys& keys) : keys_(keys) {}
 
-  bool has(std::string_view key) const { return file_.has(full(key)); }
+  bool has(std::string_view key) const { return keys_.has(key); }
+  Result<std::string> text(std::string_view key) const { return keys_.text(key); }
 
   Result<int64_t> integer(std::string_view key, int64_t minimum, int64_t maximum) const {
-    CRIBLE_TRY(const int64_t value, file_.get_int(full(key)));
+    CRIBLE_TRY(const int64_t value, keys_.integer(key));
     if (value < minimum || value > maximum) {
-      return fail(ErrorCode::kUnsupported, "{}: {} is {}; this build takes {} to {}", file_.path(), full(key), value,
-                  minimum, maximum);
+      return fail(ErrorCode::kUnsupported, "{}: {} is {}; this build takes {} to {}", keys_.path(),
+                  keys_.spelling(key), value, minimum, maximum);
     }
     return value;
   }
@@ -40,37 +42,31 @@ class KeyReader {
   }
 
   Result<double> positive(std::string_view key) const {
-    CRIBLE_TRY(const double value, file_.get_float(full(key)));
+    CRIBLE_TRY(const double value, keys_.number(key));
     if (!std::isfinite(value) || value <= 0) {
-      return fail(ErrorCode::kCorrupt, "{}: {} is {}; it must be a number above 0", file_.path(), full(key), value);
+      return fail(ErrorCode::kCorrupt, "{}: {} is {}; it must be a number above 0", keys_.path(), keys_.spelling(key),
+                  value);
     }
     return value;
   }
 
-  Result<std::string_view> string(std::string_view key) const { return file_.get_string(full(key)); }
-
   Status check_all_known() const {
-    for (const auto& [key, value] : file_.keys()) {
-      if (!key.starts_with(prefix_)) continue;
-      const std::string_view name = std::string_view(key).substr(prefix_.size());
-      if (std::find(kKnownKeys.begin(), kKnownKeys.end(), name) == kKnownKeys.end()) {
+    for (const auto& [key, entry] : keys_.entries()) {
+      if (std::find(kKnownKeys.begin(), kKnownKeys.end(), key) == kKnownKeys.end()) {
         return fail(ErrorCode::kUnsupported,
                     "{}: the key {} is not known to this build, so the model cannot be computed as it was made; use a "
                     "model without it",
-                    file_.path(), key);
+                    keys_.path(), entry.spelling);
       }
     }
     return {};
   }
 
  private:
-  std::string full(std::string_view key) const { return prefix_ + std::string(key); }
-
-  const GgufFile& file_;
-  std::string prefix_;
+  const ConfigKeys& keys_;
 };
 
-Status read_heads(const GgufFile& file, const KeyReader& keys, ModelConfig& config) {
+Status read_heads(const ConfigKeys& file, const KeyReader& keys, ModelConfig& config) {
   CRIBLE_TRY(config.heads, keys.integer("attention.head_count", 1, kMaxDimension));
   CRIBLE_TRY(config.kv_heads, keys.integer_or("attention.head_count_kv", config.heads, 1, kMaxDimension));
   if (config.heads % config.kv_heads != 0) {
@@ -91,7 +87,7 @@ Status read_heads(const GgufFile& file, const KeyReader& keys, ModelConfig& conf
   return {};
 }
 
-Status read_rope(const GgufFile& file, const KeyReader& keys, ModelConfig& config) {
+Status read_rope(const ConfigKeys& file, const KeyReader& keys, ModelConfig& config) {
   CRIBLE_TRY(config.rotary_size, keys.integer_or("rope.dimension_count", config.head_size, 2, config.head_size));
   if (config.rotary_size % 2 != 0) {
     return fail(ErrorCode::kCorrupt, "{}: rope.dimension_count is {}; it must be even", file.path(),
@@ -102,7 +98,7 @@ Status read_rope(const GgufFile& file, const KeyReader& keys, ModelConfig& confi
     CRIBLE_TRY(config.rope_base, keys.positive("rope.freq_base"));
   }
   if (!keys.has("rope.scaling.type")) return {};
-  CRIBLE_TRY(const std::string_view type, keys.string("rope.scaling.type"));
+  CRIBLE_TRY(const std::string type, keys.text("rope.scaling.type"));
   if (type == "none") return {};
   if (type != "linear") {
     return fail(ErrorCode::kUnsupported, "{}: RoPE scaling '{}' is not supported; this build knows none and linear, "
@@ -114,11 +110,12 @@ Status read_rope(const GgufFile& file, const KeyReader& keys, ModelConfig& confi
 
 }  // namespace
 
-Result<ModelConfig> read_model_config(const GgufFile& file, const std::string& architecture) {
-  const KeyReader keys(file, architecture);
+Result<ModelConfig> read_model_config(const Checkpoint& checkpoint) {
+  const ConfigKeys& file = checkpoint.config();
+  const KeyReader keys(file);
   CRIBLE_RETURN_IF_ERROR(keys.check_all_known());
   ModelConfig config;
-  config.architecture = architecture;
+  config.architecture = file.architecture();
   CRIBLE_TRY(const int64_t experts, keys.integer_or("expert_count", 0, 0, kMaxDimension));
   if (experts > 0) {
     return fail(ErrorCode::kUnsupported, "{}: a mixture of {} experts is not supported; use a dense model",
@@ -132,15 +129,11 @@ Result<ModelConfig> read_model_config(const GgufFile& file, const std::string& a
   CRIBLE_RETURN_IF_ERROR(read_heads(file, keys, config));
   CRIBLE_RETURN_IF_ERROR(read_rope(file, keys, config));
 
-  const GgufTensor* table = file.find_tensor("token_embd.weight");
-  if (table == nullptr) {
-    return fail(ErrorCode::kCorrupt, "{}: the tensor token_embd.weight is missing", file.path());
-  }
-  config.vocabulary = table->rows();
+  CRIBLE_TRY(config.vocabulary, checkpoint.rows("token_embd.weight"));
   CRIBLE_TRY(const int64_t stated, keys.integer_or("vocab_size", config.vocabulary, 1, INT32_MAX));
   if (stated != config.vocabulary) {
-    return fail(ErrorCode::kCorrupt, "{}: {}.vocab_size is {} but token_embd.weight has {} rows", file.path(),
-                architecture, stated, config.vocabulary);
+    return fail(ErrorCode::kCorrupt, "{}: {} is {} but token_embd.weight has {} rows", file.path(),
+                file.spelling("vocab_size"), stated, config.vocabulary);
   }
   return config;
 }

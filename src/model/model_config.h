@@ -1,4 +1,4 @@
-// The shape of a decoder-only transformer, read from a GGUF file's keys and checked. A key of the
+// The shape of a decoder-only transformer, read from a checkpoint's configuration and checked. A key of the
 // architecture's own that this reader does not know is an error: it would change the computation.
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "format/gguf.h"
+#include "model/checkpoint.h"
 
 namespace crible {
 
@@ -30,6 +30,6 @@ struct ModelConfig {
   int64_t qkv_size() const { return query_size() + 2 * kv_size(); }
 };
 
-Result<ModelConfig> read_model_config(const GgufFile& file, const std::string& architecture);
+Result<ModelConfig> read_model_config(const Checkpoint& checkpoint);
 
 }  // namespace crible

@@ -14,15 +14,15 @@ std::span<const Architecture> architectures() {
 }
 
 Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream) {
-  CRIBLE_TRY(const GgufFile file, GgufFile::open(path));
-  CRIBLE_TRY(const std::string_view name, file.get_string("general.architecture"));
+  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(path, stream));
+  const std::string& name = checkpoint->config().architecture();
   std::string known;
   for (const Architecture& architecture : architectures()) {
-    if (architecture.name == name) return architecture.load(file, stream);
+    if (architecture.name == name) return architecture.load(*checkpoint, stream);
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   }
   return fail(ErrorCode::kUnsupported, "{}: the architecture '{}' is not supported; this build computes: {}",
-              file.path(), name, known);
+              checkpoint->path(), name, known);
 }
 
 }  // namespace crible

@@ -5,14 +5,14 @@
 #include <span>
 #include <string_view>
 
-#include "format/gguf.h"
+#include "model/checkpoint.h"
 #include "model/model.h"
 
 namespace crible {
 
 struct Architecture {
-  std::string_view name;  // general.architecture
-  Result<std::unique_ptr<Model>> (*load)(const GgufFile& file, Stream& stream);
+  std::string_view name;  // ConfigKeys::architecture()
+  Result<std::unique_ptr<Model>> (*load)(Checkpoint& checkpoint, Stream& stream);
 };
 
 std::span<const Architecture> architectures();

@@ -1,0 +1,72 @@
+// Where an architecture reads its weights and its configuration from, whatever the container: a GGUF
+// file or a Hugging Face folder. Tensors go by GGUF's names ("blk.0.attn_q.weight"), each asked for
+// with the shape that the architecture wants; at the end check_all_taken() names any that nobody took,
+// because a tensor that is not used means a model that is not computed as made.
+// What differs between containers is either evened out here (Gemma's norm weights are GGUF's 1 + w) or
+// told (rope_pairing). Used by one thread, while a model is loaded.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "model/config_keys.h"
+#include "ops/matmul/matmul.h"
+#include "ops/rope/rope.h"
+
+namespace crible {
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  const std::string& path() const { return path_; }
+  const ConfigKeys& config() const { return config_; }
+  // How the elements of a query or key head are paired for rotation.
+  virtual RopePairing rope_pairing() const = 0;
+
+  virtual bool has(std::string_view name) const = 0;
+  // Rows of a matrix before it is taken: the vocabulary is the rows of token_embd.weight.
+  virtual Result<int64_t> rows(const std::string& name) const = 0;
+  // [rows, columns] in a type that matmul takes. The bytes stay valid until release().
+  virtual Result<MatrixSource> matrix(const std::string& name, int64_t rows, int64_t columns) = 0;
+  // [count, rows, columns]: one matrix per expert, of equal type ("blk.0.ffn_gate_exps.weight").
+  virtual Result<std::vector<MatrixSource>> experts(const std::string& name, int64_t count, int64_t rows,
+                                                    int64_t columns) = 0;
+  // [elements] as float32.
+  virtual Result<std::vector<float>> vector(const std::string& name, int64_t elements) = 0;
+
+  // Frees what was converted for the matrices given so far: call it once a layer is packed, so that
+  // loading needs the memory of one layer beside the packed weights.
+  virtual void release() {}
+
+  virtual Status check_all_taken() const = 0;
+  int64_t parameters() const { return parameters_; }
+  // Type of most elements taken as matrices, "Q4_1".
+  std::string dominant_type() const;
+
+ protected:
+  Checkpoint(std::string path, ConfigKeys config) : path_(std::move(path)), config_(std::move(config)) {}
+  void count_vector(int64_t elements) { parameters_ += elements; }
+  void count_matrix(const std::string& type, int64_t elements) {
+    parameters_ += elements;
+    elements_by_type_[type] += elements;
+  }
+
+ private:
+  std::string path_;
+  ConfigKeys config_;
+  std::map<std::string, int64_t> elements_by_type_;
+  int64_t parameters_ = 0;
+};
+
+// Opens a GGUF file, or a folder with config.json and safetensors. The stream's threads convert
+// quantised weights; it must outlive the checkpoint.
+Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path, Stream& stream);
+
+}  // namespace crible
