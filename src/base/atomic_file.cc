@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace crible {
 namespace {
@@ -34,23 +35,45 @@ Status write_all(int fd, std::string_view content, const std::string& path) {
 
 }  // namespace
 
-Status write_file_atomic(const std::filesystem::path& path, std::string_view content) {
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path, mode_t mode) {
   const std::string target = path.string();
   std::string pattern = target + ".XXXXXX";
-  FileDescriptor file{::mkstemp(pattern.data())};
-  if (file.fd < 0) {
+  const int fd = ::mkostemp(pattern.data(), O_CLOEXEC);
+  if (fd < 0) {
     return fail(ErrorCode::kIo, "cannot create a file beside {}: {}; check that the folder exists and is writable",
                 target, std::strerror(errno));
   }
-  Status written = write_all(file.fd, content, target);
-  if (written && (::fchmod(file.fd, 0644) != 0 || ::fsync(file.fd) != 0)) {
-    written = fail(ErrorCode::kIo, "cannot flush {}: {}", target, std::strerror(errno));
+  return AtomicFile(target, std::move(pattern), fd, mode);
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : target_(std::move(other.target_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      fd_(std::exchange(other.fd_, -1)),
+      mode_(other.mode_) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::append(std::string_view content) { return write_all(fd_, content, target_); }
+
+Status AtomicFile::commit() {
+  if (::fchmod(fd_, mode_) != 0 || ::fsync(fd_) != 0) {
+    return fail(ErrorCode::kIo, "cannot flush {}: {}", target_, std::strerror(errno));
   }
-  if (written && ::rename(pattern.c_str(), target.c_str()) != 0) {
-    written = fail(ErrorCode::kIo, "cannot rename onto {}: {}", target, std::strerror(errno));
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    return fail(ErrorCode::kIo, "cannot rename onto {}: {}", target_, std::strerror(errno));
   }
-  if (!written) ::unlink(pattern.c_str());
-  return written;
+  temporary_.clear();
+  return {};
+}
+
+Status write_file_atomic(const std::filesystem::path& path, std::string_view content) {
+  CRIBLE_TRY(AtomicFile file, AtomicFile::create(path));
+  CRIBLE_RETURN_IF_ERROR(file.append(content));
+  return file.commit();
 }
 
 Result<std::string> read_file(const std::filesystem::path& path, size_t max_bytes) {

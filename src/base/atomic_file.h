@@ -2,6 +2,8 @@
 // is flushed to disk, then renamed over the target; a reader never sees half of it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -9,6 +11,26 @@
 #include "base/result.h"
 
 namespace crible {
+
+// A file that appears under its name with commit(), whole. Without it nothing is left behind.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const std::filesystem::path& path, mode_t mode = 0644);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  Status append(std::string_view content);
+  Status commit();
+
+ private:
+  AtomicFile(std::string target, std::string temporary, int fd, mode_t mode)
+      : target_(std::move(target)), temporary_(std::move(temporary)), fd_(fd), mode_(mode) {}
+  std::string target_;
+  std::string temporary_;  // in the same folder; empty once renamed
+  int fd_;
+  mode_t mode_;
+};
 
 Status write_file_atomic(const std::filesystem::path& path, std::string_view content);
 

@@ -27,6 +27,15 @@ const FieldTable<EngineConfig>& engine_fields() {
        .help = "prompts are computed in chunks beside decodes; off: a prompt runs whole in a step of its own"},
       {.name = "enable-prefix-caching", .member = &C::enable_prefix_caching, .live = true,
        .help = "KV blocks of earlier prompts are reused where a new prompt starts alike"},
+      {.name = "scheduling-policy", .member = &C::scheduling_policy, .choices = {"fcfs", "priority"}, .live = true,
+       .help = "which request goes first: by arrival, or by the request's priority (lower first) and then arrival; what "
+               "comes last in that order is pre-empted first"},
+      {.name = "long-prefill-token-threshold", .member = &C::long_prefill_token_threshold, .unit = "tokens",
+       .minimum = 0, .maximum = 1 << 24, .live = true,
+       .help = "a prompt with more to compute is long: it gets at most this many tokens of a step, and shorter prompts "
+               "pass it; 0 = no prompt is"},
+      {.name = "max-long-partial-prefills", .member = &C::max_long_partial_prefills, .unit = "sequences", .minimum = 1,
+       .maximum = 4096, .live = true, .help = "long prompts under way at once; further ones wait"},
       {.name = "block-size", .member = &C::block_size, .unit = "tokens", .minimum = 16, .maximum = 16,
        .help = "tokens per KV block"},
       {.name = "kv-cache-dtype", .member = &C::kv_cache_dtype, .choices = {"auto", "f16", "f32"}, .live = true,

@@ -18,6 +18,9 @@ struct EngineConfig {
   int64_t max_num_batched_tokens = 0;    // 0 = chosen by resolve
   bool enable_chunked_prefill = true;
   bool enable_prefix_caching = true;
+  std::string scheduling_policy = "fcfs";
+  int64_t long_prefill_token_threshold = 0;  // 0 = off
+  int64_t max_long_partial_prefills = 1;
   int64_t block_size = 16;
   std::string kv_cache_dtype = "auto";
   int64_t threads = 0;                   // CPU: 0 = one per core

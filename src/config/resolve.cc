@@ -32,6 +32,24 @@ class Resolver {
   ResolvedConfig resolved_;
 };
 
+// What long prompts may take of a step must leave some of it to the others.
+Status check_long_prompts(const EngineConfig& c) {
+  if (c.long_prefill_token_threshold == 0) return {};
+  if (!c.enable_chunked_prefill) {
+    return fail(ErrorCode::kInvalidArgument,
+                "long-prefill-token-threshold is {} but without chunked prefill prompts run whole; set it to 0, or "
+                "enable chunked prefill",
+                c.long_prefill_token_threshold);
+  }
+  const int64_t for_long = c.long_prefill_token_threshold * c.max_long_partial_prefills;
+  if (c.max_num_seqs + for_long <= c.max_num_batched_tokens) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              "long prompts may take {} tokens of a step (long-prefill-token-threshold x max-long-partial-prefills) and "
+              "decodes {} (max-num-seqs), which leaves short prompts none of max-num-batched-tokens {}; lower the "
+              "former or raise the last",
+              for_long, c.max_num_seqs, c.max_num_batched_tokens);
+}
+
 }  // namespace
 
 MachineLimits this_machine() {
@@ -92,6 +110,7 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
                 "step; raise the first, lower the second, or enable chunked prefill",
                 c.max_num_batched_tokens, c.max_model_len);
   }
+  CRIBLE_RETURN_IF_ERROR(check_long_prompts(c));
   return r.take();
 }
 

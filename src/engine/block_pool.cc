@@ -60,6 +60,19 @@ void BlockPool::set_cached(BlockId block, bool cached) {
   link_before(block.value, empty_head_);
 }
 
+std::vector<BlockId> BlockPool::cached_blocks() const {
+  std::vector<BlockId> blocks;
+  for (int32_t node = nodes_[static_cast<size_t>(cached_head_)].next; node != cached_head_;
+       node = nodes_[static_cast<size_t>(node)].next) {
+    blocks.push_back(BlockId{node});
+  }
+  for (int32_t block = 0; block < empty_head_; ++block) {
+    const Node& node = nodes_[static_cast<size_t>(block)];
+    if (node.cached && node.references > 0) blocks.push_back(BlockId{block});
+  }
+  return blocks;
+}
+
 void BlockPool::unlink(int32_t node) {
   const Node& n = nodes_[static_cast<size_t>(node)];
   nodes_[static_cast<size_t>(n.previous)].next = n.next;

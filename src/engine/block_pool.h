@@ -29,6 +29,9 @@ class BlockPool {
   // Whether the content outlives the last reference.
   void set_cached(BlockId block, bool cached);
 
+  // All cached blocks, those longest unused first, those in use last.
+  std::vector<BlockId> cached_blocks() const;
+
   bool is_cached(BlockId block) const { return at(block).cached; }
   int32_t references(BlockId block) const { return at(block).references; }
   int64_t num_blocks() const { return static_cast<int64_t>(nodes_.size()) - 2; }

@@ -31,6 +31,8 @@ class PrefixIndex {
   bool insert(const BlockHash& hash, BlockId block);
   // The block must be in the index.
   void erase(BlockId block);
+  // Of a block in the index.
+  const BlockHash& name_of(BlockId block) const { return name(block.value); }
   int64_t size() const { return size_; }
 
  private:

@@ -19,6 +19,8 @@ namespace crible {
 // What the plan needs to know of this model under this configuration.
 MemoryNeeds memory_needs(const Model& model, const EngineConfig& resolved);
 BatchLimits batch_limits(const EngineConfig& resolved);
+// Rows of logits of a step that may score prompts.
+int64_t max_scoring_rows(const EngineConfig& resolved);
 
 class Workspace {
  public:
@@ -30,9 +32,17 @@ class Workspace {
   Buffer release_memory() { return std::move(memory_); }
 
   ForwardBuffers forward_buffers() const;
+  // In all layers, before the step that reads them.
+  void copy_blocks(std::span<const BlockCopy> copies);
+  // The content of one block in all layers, to and from plan.kv_block_bytes bytes.
+  void read_block(BlockId block, std::span<std::byte> content) const;
+  void write_block(BlockId block, std::span<const std::byte> content);
   Batch& batch() { return batch_; }
   float* logits() const { return logits_; }
   std::span<TokenId> tokens() { return tokens_; }  // sampled, one per row of logits
+  // Of one row of logits and, behind them, the following rows, kLogprobStride apart.
+  TokenLogprob* logprobs_of(int64_t row) { return logprobs_.data() + row * kLogprobStride; }
+  static constexpr int64_t kLogprobStride = 1 + kMaxLogprobs;
 
  private:
   Workspace(const Model& model, const EngineConfig& resolved, const MemoryPlan& plan, Buffer memory);
@@ -40,9 +50,11 @@ class Workspace {
   Buffer memory_;  // KV blocks, arena, logits
   std::span<std::byte> arena_;
   float* logits_;
+  int64_t half_block_bytes_;  // keys, or values, of one block in one layer
   std::vector<KvCacheView> layers_;
   Batch batch_;
   std::vector<TokenId> tokens_;
+  std::vector<TokenLogprob> logprobs_;
 };
 
 }  // namespace crible
