@@ -1,31 +1,29 @@
-"""Crible against llama.cpp: the same file, threads and work, in interleaved pairs.
+"""Crible against llama.cpp inside the process: the same file, threads and work, in interleaved pairs.
 
 Each figure is measured in rounds; in a round both engines do the same work one after the other, in
-random order, while the other sleeps. The ratio of a round cancels what the machine did meanwhile; the
-table shows the geometric mean of the ratios with a 95% t-interval on their logarithms.
-Usage: compare.py ENGINE_WORKER MODEL [--rounds N] [--threads N] [--json FILE]
+random order, while the other sleeps.
+Usage: compare.py ENGINE_WORKER MODEL... [--rounds N] [--threads N] [--only WORDS] [--json FILE]
 """
 import argparse
+import dataclasses
 import json
-import math
 import pathlib
 import random
-import statistics
 import subprocess
 import sys
 
-T_975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 11: 2.201, 14: 2.145, 19: 2.093}
+import figures
 
-FIGURES = [
+WORK = [
     ("prefill, 512 tokens", "tokens/s", {"op": "prefill", "tokens": 512}, lambda a: 512 / a["seconds"]),
     ("prefill, 2048 tokens", "tokens/s", {"op": "prefill", "tokens": 2048}, lambda a: 2048 / a["seconds"]),
-    ("decode, 1 stream", "tokens/s", {"op": "decode", "streams": 1, "prompt": 16, "tokens": 96},
+    ("decode, 1 stream", "tokens/s", {"op": "decode", "streams": 1, "prompt": 16, "tokens": 64},
      lambda a: a["tokens"] / a["seconds"]),
-    ("decode, 4 streams", "tokens/s", {"op": "decode", "streams": 4, "prompt": 16, "tokens": 64},
+    ("decode, 4 streams", "tokens/s", {"op": "decode", "streams": 4, "prompt": 16, "tokens": 48},
      lambda a: a["tokens"] / a["seconds"]),
     ("decode, 16 streams", "tokens/s", {"op": "decode", "streams": 16, "prompt": 16, "tokens": 32},
      lambda a: a["tokens"] / a["seconds"]),
-    ("decode, 1 stream behind 2048", "tokens/s", {"op": "decode", "streams": 1, "prompt": 2048, "tokens": 48},
+    ("decode, 1 stream behind 2048", "tokens/s", {"op": "decode", "streams": 1, "prompt": 2032, "tokens": 15},
      lambda a: a["tokens"] / a["seconds"]),
     ("HIT, 2000-token prefix + 16", "1/s", {"op": "hit", "tokens": 2000, "suffix": 16}, lambda a: 1 / a["hit_seconds"]),
 ]
@@ -52,65 +50,79 @@ class Worker:
         self.process.wait()
 
 
-def interval(ratios):
-    logs = [math.log(r) for r in ratios]
-    mean = statistics.fmean(logs)
-    half = T_975.get(len(logs) - 1, 2.1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+def time_to_ready(commands, order, rounds):
+    ready = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name in order.sample(list(commands), 2):
+            worker = Worker(commands[name])
+            ready[name].append(worker.hello["ready_seconds"])
+            worker.close()
+    return figures.paired("time to ready", "s", ready["crible"], ready["llama.cpp"])
+
+
+def shares(hello, ceiling, rows):
+    """What our figures are of this machine's ceilings: bytes for decode, 16-bit products for prefill."""
+    rate = {row.title: row.ours for row in rows}
+    lines = [f"Ceilings with these threads: {ceiling['read_bytes_per_s'] / 1e9:.1f} GB/s read, "
+             f"{ceiling['int16_operations_per_s'] / 1e9:.0f} GOP/s of 16-bit multiply-adds."]
+    if "decode, 1 stream" in rate:
+        share = rate["decode, 1 stream"] * hello["weight_bytes"] / ceiling["read_bytes_per_s"]
+        lines.append(f"Decode of 1 stream reads {hello['weight_bytes'] / 1e6:.0f} MB of weights a token: "
+                     f"{100 * share:.0f}% of the read ceiling.")
+    if "prefill, 512 tokens" in rate and ceiling["int16_operations_per_s"] > 0:
+        share = rate["prefill, 512 tokens"] * 2 * hello["parameters"] / ceiling["int16_operations_per_s"]
+        lines.append(f"Prefill of 512 computes {2 * hello['parameters'] / 1e9:.2f} GOP a token: "
+                     f"{100 * share:.0f}% of the 16-bit ceiling.")
+    return "\n".join(lines)
+
+
+def compare(args, model, order):
+    rival = pathlib.Path(__file__).parent / "llama_cpp_worker.py"
+    commands = {"crible": [args.engine_worker, model, str(args.threads)],
+                "llama.cpp": [sys.executable, str(rival), model, str(args.threads)]}
+    rows = [] if args.only else [time_to_ready(commands, order, max(5, args.rounds))]
+    workers = {name: Worker(command) for name, command in commands.items()}
+    try:
+        print(f"{workers['llama.cpp'].hello['version']}, {args.threads} threads, {args.rounds} rounds, {model}\n")
+        for number, (title, unit, command, rate) in enumerate(WORK):
+            if args.only not in title:
+                continue
+            values = {name: [] for name in workers}
+            for round_number in range(args.rounds + 1):
+                for name in order.sample(list(workers), 2):
+                    # No two prompts of a run start alike: a prefix cache must not help where none is asked for.
+                    answer = workers[name].ask({**command, "seed": 1_000_000 * number + 1000 * round_number + 17})
+                    if round_number > 0:  # the first round warms both up
+                        values[name].append(rate(answer))
+            rows.append(figures.paired(title, unit, values["crible"], values["llama.cpp"]))
+            print(f"  {rows[-1].row()}", file=sys.stderr)
+        memory = {name: figures.resident_mib(worker.process.pid) for name, worker in workers.items()}
+        ceiling = workers["crible"].ask({"op": "ceiling", "tokens": 0, "seed": 0})
+    finally:
+        for worker in workers.values():
+            worker.close()
+    print(figures.HEADER)
+    for row in rows:
+        print(row.row())
+    print(f"| memory held at the end | MiB | {memory['crible']:.0f} | {memory['llama.cpp']:.0f} "
+          f"| {memory['llama.cpp'] / memory['crible']:.2f} | one reading |\n")
+    print(shares(workers["crible"].hello, ceiling, rows) + "\n")
+    return {"model": model, "figures": [dataclasses.asdict(row) for row in rows], "memory_mib": memory, "ceiling": ceiling}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("engine_worker")
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="+")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
-    rival = pathlib.Path(__file__).parent / "llama_cpp_worker.py"
-    commands = {"crible": [args.engine_worker, args.model, str(args.threads)],
-                "llama.cpp": [sys.executable, str(rival), args.model, str(args.threads)]}
     order = random.Random(7)
-    rows = []
-
-    ready = {name: [] for name in commands}
-    for _ in range(5 if not args.only else 0):
-        for name in order.sample(list(commands), 2):
-            worker = Worker(commands[name])
-            ready[name].append(worker.hello["ready_seconds"])
-            worker.close()
-    if not args.only:
-        ratios = [b / a for a, b in zip(ready["crible"], ready["llama.cpp"])]
-        rows.append(("time to ready", "s", statistics.median(ready["crible"]), statistics.median(ready["llama.cpp"]),
-                     *interval(ratios)))
-
-    workers = {name: Worker(command) for name, command in commands.items()}
-    print(f"{workers['llama.cpp'].hello['version']}, {args.threads} threads, {args.rounds} rounds, {args.model}")
-    for number, (title, unit, command, rate) in enumerate(FIGURES):
-        if args.only not in title:
-            continue
-        values = {name: [] for name in workers}
-        for round_number in range(args.rounds + 1):
-            for name in order.sample(list(workers), 2):
-                # No two prompts of a run start alike: a prefix cache must not help where none is asked for.
-                answer = workers[name].ask({**command, "seed": 1_000_000 * number + 1000 * round_number + 17})
-                if round_number > 0:  # the first round warms both up
-                    values[name].append(rate(answer))
-        ratios = [a / b for a, b in zip(values["crible"], values["llama.cpp"])]
-        rows.append((title, unit, statistics.median(values["crible"]), statistics.median(values["llama.cpp"]),
-                     *interval(ratios)))
-        print(f"  {title}: {rows[-1][2]:.1f} against {rows[-1][3]:.1f} {unit}, ratio {rows[-1][4]:.2f}", file=sys.stderr)
-    for worker in workers.values():
-        worker.close()
-
-    print("| figure | unit | Crible | llama.cpp | ratio (more is better) | 95% interval |")
-    print("|---|---|---|---|---|---|")
-    for title, unit, ours, theirs, ratio, low, high in rows:
-        print(f"| {title} | {unit} | {ours:.4g} | {theirs:.4g} | {ratio:.2f} | {low:.2f} to {high:.2f} |")
+    results = [compare(args, model, order) for model in args.models]
     if args.json:
-        args.json.write_text(json.dumps([dict(zip(("figure", "unit", "crible", "llama_cpp", "ratio", "low", "high"), row))
-                                         for row in rows], indent=1))
+        args.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

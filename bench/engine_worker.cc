@@ -3,6 +3,7 @@
 //   {"op":"prefill","tokens":512,"seed":1}                        → {"seconds":s}
 //   {"op":"hit","tokens":2000,"suffix":16,"seed":1}               → {"miss_seconds":s,"hit_seconds":s}
 //   {"op":"decode","streams":4,"prompt":16,"tokens":64,"seed":1}  → {"seconds":s,"tokens":n}
+//   {"op":"ceiling","tokens":0,"seed":0}                          → {"read_bytes_per_s":b,"int16_operations_per_s":o}
 #include <condition_variable>
 #include <iostream>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "engine/engine_service.h"
+#include "ops/machine_ceiling.h"
 
 namespace crible {
 namespace {
@@ -64,6 +66,12 @@ class Worker {
       const double miss = first_token_seconds(joined(prefix, random_tokens(suffix, seed + 1)));
       const double hit = first_token_seconds(joined(prefix, random_tokens(suffix, seed + 2)));
       return {{"miss_seconds", miss}, {"hit_seconds", hit}};
+    }
+    if (op == "ceiling") {
+      Stream stream = Stream::create_cpu(static_cast<int>(engine_.describe().resolved.config.threads)).value();
+      const MachineCeiling ceiling = machine_ceiling(stream);
+      return {{"read_bytes_per_s", ceiling.read_bytes_per_s},
+              {"int16_operations_per_s", ceiling.int16_operations_per_s}};
     }
     CHECK(op == "decode", "unknown op {}", op);
     return decode(command.at("streams"), command.at("prompt"), tokens, seed);
@@ -126,7 +134,13 @@ int run(const char* model, int64_t threads) {
     std::cerr << engine.error().message << "\n";
     return 1;
   }
-  std::cout << nlohmann::json{{"ready_seconds", to_seconds(now() - start)}, {"version", "crible"}} << std::endl;
+  const EngineModelInfo model_info = (*engine)->describe().model;
+  std::cout << nlohmann::json{{"ready_seconds", to_seconds(now() - start)},
+                              {"version", "crible"},
+                              {"parameters", model_info.parameters},
+                              {"weight_bytes", model_info.weight_bytes},
+                              {"quantization", model_info.quantization}}
+            << std::endl;
   Worker worker(**engine);
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << worker.run(nlohmann::json::parse(line)) << std::endl;

@@ -1,5 +1,6 @@
 // What this machine can do at most, measured once per bench process with the threads of the bench:
-// bytes per second of a plain sequential read from memory, and float32 multiply-adds per second.
+// bytes per second of a plain sequential read from memory, and multiply-adds per second in float32 and in
+// 16-bit integers by AVX2 (0 where the processor has none).
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -9,8 +10,9 @@
 namespace crible {
 
 struct MachineCeiling {
-  double read_bytes_per_s;
-  double float_operations_per_s;  // a multiply-add counts two
+  double read_bytes_per_s = 0;
+  double float_operations_per_s = 0;  // a multiply-add counts two
+  double int16_operations_per_s = 0;
 };
 
 // CRIBLE_BENCH_THREADS, or one per core.
