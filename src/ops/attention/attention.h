@@ -1,8 +1,8 @@
 // Paged causal attention with grouped queries: for every query token, softmax(q·Kᵀ·scale)·V over
-// positions [0, its own position]. One kernel serves decode, prefill chunks and mixed batches. Keys
-// are visited in tiles aligned to absolute position with an online softmax, so a row's result does
-// not depend on chunking, on its companions or on the thread count, bit for bit.
-// Reads 2·head_size·kv_heads·context elements per sequence; computes 4·head_size·heads operations
+// positions up to its own, or the last `window` of them. One kernel serves decode, prefill chunks and
+// mixed batches. Keys are visited in tiles aligned to absolute position with an online softmax, so a
+// row's result does not depend on chunking, on its companions or on the thread count, bit for bit.
+// Reads 2·head_size·kv_heads·visible elements per sequence; computes 4·head_size·heads operations
 // per (query, key) pair.
 #pragma once
 
@@ -34,6 +34,11 @@ struct AttentionArgs {
   int64_t heads;
   float scale;
   KvCacheView cache;
+  // Position p sees (p - window, p]; 0: all of [0, p]. Blocks wholly before the first token's window are
+  // not read, nor is the cost more than the window's.
+  int64_t window = 0;
+  // Scores become cap · tanh(score / cap) (Gemma 2); 0: as they are.
+  float logit_softcap = 0.0f;
 };
 
 // For batches of up to max_tokens query tokens.

@@ -1,19 +1,19 @@
 // Up to three query rows × 32 keys (or 32 output elements) per register tile: 12 accumulators, one
-// loaded vector, three broadcasts.
+// loaded vector, three broadcasts. Scores of all rows first, then their softmax, then the values, so
+// that keys and values in turn fill the first-level cache.
 #include <immintrin.h>
 
 #include "ops/attention/attention_kernels.h"
 #include "ops/exponential_avx2.h"
+#include "ops/hyperbolic_tangent_avx2.h"
 
 // Register tiles are arrays indexed by unrolled loops; at -O2 the compiler would leave the loops, and
 // the accumulators in memory.
 #define CRIBLE_UNROLL _Pragma("GCC unroll 16")
+#define CRIBLE_INLINE inline __attribute__((always_inline))
 
 namespace crible {
 namespace {
-
-constexpr int kTileRows = 3;
-
 
 struct Half {
   using Element = uint16_t;
@@ -26,42 +26,129 @@ struct Single {
   static __m256 load(const float* p) { return _mm256_loadu_ps(p); }
 };
 
+// Eight keys' elements d, and eight elements of one value from element d on.
 template <typename Type>
-void load(const KeySegment& s) {
-  const auto* k = static_cast<const typename Type::Element*>(s.k);
-  const auto* v = static_cast<const typename Type::Element*>(s.v);
-  for (int64_t d = 0; d < s.head_size; ++d) {
-    for (int64_t j = 0; j < s.keys; j += 8) {
-      _mm256_storeu_ps(s.k_tile + d * kKeyTile + s.first + j, Type::load(k + d * s.block_size + j));
+struct CacheSource {
+  using Element = typename Type::Element;
+  const KeyTile& tile;
+  const KeyTile& next;
+
+  CRIBLE_INLINE __m256 keys(int64_t group, int64_t d) const {
+    return Type::load(static_cast<const Element*>(tile.k[group]) + d * tile.block_size);
+  }
+  CRIBLE_INLINE const Element* value(int64_t j) const {
+    return static_cast<const Element*>(tile.v[j / kKeyGroup]) + j % kKeyGroup * tile.head_size;
+  }
+  CRIBLE_INLINE __m256 values(const Element* value, int64_t, int64_t d) const { return Type::load(value + d); }
+  // Two groups that share a block share its cache lines.
+  CRIBLE_INLINE void fetch_keys(int64_t d) const {
+    _mm_prefetch(static_cast<const Element*>(next.k[0]) + d * next.block_size, _MM_HINT_T0);
+    _mm_prefetch(static_cast<const Element*>(next.k[2]) + d * next.block_size, _MM_HINT_T0);
+  }
+  CRIBLE_INLINE void fetch_values(int64_t j, int64_t d) const {
+    _mm_prefetch(static_cast<const Element*>(next.v[j / kKeyGroup]) + j % kKeyGroup * next.head_size + d, _MM_HINT_T0);
+  }
+};
+struct TileSource {
+  const float* k_tile;
+  const float* v_tile;
+  int64_t head_size;
+
+  CRIBLE_INLINE __m256 keys(int64_t group, int64_t d) const {
+    return _mm256_loadu_ps(k_tile + d * kKeyTile + group * kKeyGroup);
+  }
+  CRIBLE_INLINE const float* value(int64_t j) const { return v_tile + j * head_size; }
+  CRIBLE_INLINE __m256 values(const float* value, int64_t, int64_t d) const { return _mm256_loadu_ps(value + d); }
+  CRIBLE_INLINE void fetch_keys(int64_t) const {}
+  CRIBLE_INLINE void fetch_values(int64_t, int64_t) const {}
+};
+
+template <typename Type>
+void load(const KeyTile& tile, float* k_tile, float* v_tile) {
+  const CacheSource<Type> source = {tile, tile};
+  for (int64_t d = 0; d < tile.head_size; ++d) {
+    for (int64_t g = tile.first_group; g < tile.end_group; ++g) {
+      _mm256_storeu_ps(k_tile + d * kKeyTile + g * kKeyGroup, source.keys(g, d));
     }
   }
-  for (int64_t j = 0; j < s.keys; ++j) {
-    float* row = s.v_tile + (s.first + j) * s.head_size;
-    for (int64_t d = 0; d < s.head_size; d += 8) _mm256_storeu_ps(row + d, Type::load(v + j * s.head_size + d));
+  for (int64_t j = tile.first_group * kKeyGroup; j < tile.end_group * kKeyGroup; ++j) {
+    const auto* value = source.value(j);
+    for (int64_t d = 0; d < tile.head_size; d += 8) {
+      _mm256_storeu_ps(v_tile + j * tile.head_size + d, source.values(value, j, d));
+    }
   }
 }
 
-// c[r, 0..8V) = c · factor[r] + Σ over n of a[r, n] · b[n, 0..8V), n ascending.
-template <int R, int V>
-inline __attribute__((always_inline)) void panel(const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-                                                 int64_t n, const float* factor, float* c, int64_t c_stride) {
+// Calls f<R>(row) for pieces of R rows; four rows in two pairs, which fill more accumulators than 3 + 1.
+template <typename F>
+CRIBLE_INLINE void for_row_pieces(int64_t rows, const F& f) {
+  int64_t row = 0;
+  while (row < rows) {
+    const int64_t left = rows - row;
+    if (left == 1) {
+      f.template operator()<1>(row);
+      row += 1;
+    } else if (left == 2 || left == 4) {
+      f.template operator()<2>(row);
+      row += 2;
+    } else {
+      f.template operator()<3>(row);
+      row += 3;
+    }
+  }
+}
+
+// score[r, 0..8G) = Σ over d of q[r, d] · keys[d, 0..8G), d ascending.
+template <int R, int G, typename Source>
+CRIBLE_INLINE void score_panel(const AttendArgs& a, int64_t row, const Source& source) {
+  const float* q = a.q + row * a.head_size;
+  __m256 acc[R][G];
+  CRIBLE_UNROLL
+  for (int r = 0; r < R; ++r) {
+    CRIBLE_UNROLL
+    for (int g = 0; g < G; ++g) acc[r][g] = _mm256_setzero_ps();
+  }
+  for (int64_t d = 0; d < a.head_size; ++d) {
+    source.fetch_keys(d);
+    __m256 x[R];
+    CRIBLE_UNROLL
+    for (int r = 0; r < R; ++r) x[r] = _mm256_broadcast_ss(q + r * a.head_size + d);
+    CRIBLE_UNROLL
+    for (int g = 0; g < G; ++g) {
+      const __m256 k = source.keys(g, d);
+      CRIBLE_UNROLL
+      for (int r = 0; r < R; ++r) acc[r][g] = _mm256_fmadd_ps(x[r], k, acc[r][g]);
+    }
+  }
+  CRIBLE_UNROLL
+  for (int r = 0; r < R; ++r) {
+    CRIBLE_UNROLL
+    for (int g = 0; g < G; ++g) _mm256_storeu_ps(a.score + (row + r) * kKeyTile + g * kKeyGroup, acc[r][g]);
+  }
+}
+
+// out[r, d..d + 8V) = out · factor[r] + Σ over keys of score[r, key] · values[key, d..d + 8V), keys ascending.
+template <int R, int V, typename Source>
+CRIBLE_INLINE void value_panel(const AttendArgs& a, int64_t row, int64_t d, const float* factor, const Source& source) {
+  float* out = a.out + row * a.head_size + d;
+  const float* score = a.score + row * kKeyTile;
   __m256 acc[R][V];
   CRIBLE_UNROLL
   for (int r = 0; r < R; ++r) {
     CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) {
-      acc[r][v] = factor == nullptr
-                      ? _mm256_setzero_ps()
-                      : _mm256_mul_ps(_mm256_loadu_ps(c + r * c_stride + v * 8), _mm256_broadcast_ss(factor + r));
+      acc[r][v] = _mm256_mul_ps(_mm256_loadu_ps(out + r * a.head_size + v * 8), _mm256_broadcast_ss(factor + r));
     }
   }
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t j = a.first; j < a.keys; ++j) {
+    source.fetch_values(j, d);
+    const auto* value = source.value(j);
     __m256 x[R];
     CRIBLE_UNROLL
-    for (int r = 0; r < R; ++r) x[r] = _mm256_broadcast_ss(a + r * a_stride + i);
+    for (int r = 0; r < R; ++r) x[r] = _mm256_broadcast_ss(score + r * kKeyTile + j);
     CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) {
-      const __m256 y = _mm256_loadu_ps(b + i * b_stride + v * 8);
+      const __m256 y = source.values(value, j, d + v * 8);
       CRIBLE_UNROLL
       for (int r = 0; r < R; ++r) acc[r][v] = _mm256_fmadd_ps(x[r], y, acc[r][v]);
     }
@@ -69,7 +156,7 @@ inline __attribute__((always_inline)) void panel(const float* a, int64_t a_strid
   CRIBLE_UNROLL
   for (int r = 0; r < R; ++r) {
     CRIBLE_UNROLL
-    for (int v = 0; v < V; ++v) _mm256_storeu_ps(c + r * c_stride + v * 8, acc[r][v]);
+    for (int v = 0; v < V; ++v) _mm256_storeu_ps(out + r * a.head_size + v * 8, acc[r][v]);
   }
 }
 
@@ -80,22 +167,37 @@ float largest_lane(__m256 v) {
   return _mm_cvtss_f32(m);
 }
 
-// Scores become probabilities in place; returns the factor for what was summed before.
-float soften(float* score, int64_t keys, float* maximum, float* sum) {
+void cap(const AttendArgs& a) {
+  const __m256 softcap = _mm256_set1_ps(a.softcap), inverse = _mm256_set1_ps(1.0f / a.softcap);
+  for (int64_t i = 0; i < a.rows * kKeyTile; i += 8) {
+    const __m256 score = _mm256_mul_ps(_mm256_loadu_ps(a.score + i), inverse);
+    _mm256_storeu_ps(a.score + i, _mm256_mul_ps(softcap, hyperbolic_tangent(score)));
+  }
+}
+
+// One row's scores become probabilities in place, those of unseen keys 0; returns the factor for what was
+// summed before.
+float soften(const AttendArgs& a, int64_t row) {
   const __m256 nothing = _mm256_set1_ps(-__builtin_inff());
-  const int64_t vectors = (keys + 7) / 8;
-  if (keys % 8 != 0) {
+  float* score = a.score + row * kKeyTile;
+  float* sum = a.sum + row * kSumLanes;
+  const int64_t vectors = (a.keys + 7) / 8;
+  if (a.first != 0 || a.keys % 8 != 0) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i visible = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(keys % 8)), lane);
-    float* last = score + (vectors - 1) * 8;
-    _mm256_storeu_ps(last, _mm256_blendv_ps(nothing, _mm256_loadu_ps(last), _mm256_castsi256_ps(visible)));
+    for (int64_t v = 0; v < vectors; ++v) {
+      const __m256i key = _mm256_add_epi32(lane, _mm256_set1_epi32(static_cast<int>(v * 8)));
+      const __m256i unseen = _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(a.first)), key),
+                                             _mm256_cmpgt_epi32(key, _mm256_set1_epi32(static_cast<int>(a.keys - 1))));
+      _mm256_storeu_ps(score + v * 8,
+                       _mm256_blendv_ps(_mm256_loadu_ps(score + v * 8), nothing, _mm256_castsi256_ps(unseen)));
+    }
   }
   __m256 largest = nothing;
   for (int64_t v = 0; v < vectors; ++v) largest = _mm256_max_ps(largest, _mm256_loadu_ps(score + v * 8));
-  const float before = *maximum;
+  const float before = a.maximum[row];
   const float tile = largest_lane(largest);
   const float now = before < tile ? tile : before;
-  *maximum = now;
+  a.maximum[row] = now;
   const float factor = _mm256_cvtss_f32(exponential(_mm256_set1_ps(before - now)));
   __m256 total = _mm256_mul_ps(_mm256_loadu_ps(sum), _mm256_set1_ps(factor));
   for (int64_t v = 0; v < vectors; ++v) {
@@ -107,43 +209,44 @@ float soften(float* score, int64_t keys, float* maximum, float* sum) {
   return factor;
 }
 
-template <int R>
-void attend_rows(const AttendArgs& a, int64_t row) {
-  const int64_t hs = a.head_size;
-  const float* q = a.q + row * hs;
-  alignas(32) float score[R * kKeyTile];
-  if (a.keys <= 8) {
-    panel<R, 1>(q, hs, a.k_tile, kKeyTile, hs, nullptr, score, kKeyTile);
-  } else if (a.keys <= 16) {
-    panel<R, 2>(q, hs, a.k_tile, kKeyTile, hs, nullptr, score, kKeyTile);
-  } else {
-    panel<R, 4>(q, hs, a.k_tile, kKeyTile, hs, nullptr, score, kKeyTile);
-  }
-  float factor[R];
-  CRIBLE_UNROLL
-  for (int r = 0; r < R; ++r) {
-    factor[r] = soften(score + r * kKeyTile, a.keys, a.maximum + row + r, a.sum + (row + r) * kSumLanes);
-  }
-  float* out = a.out + row * hs;
-  int64_t d = 0;
-  for (; d + 32 <= hs; d += 32) panel<R, 4>(score, kKeyTile, a.v_tile + d, hs, a.keys, factor, out + d, hs);
-  for (; d < hs; d += 8) panel<R, 1>(score, kKeyTile, a.v_tile + d, hs, a.keys, factor, out + d, hs);
+template <typename Source>
+CRIBLE_INLINE void attend_source(const AttendArgs& a, const Source& source) {
+  for_row_pieces(a.rows, [&]<int R>(int64_t row) {
+    if (a.keys <= 8) {
+      score_panel<R, 1>(a, row, source);
+    } else if (a.keys <= 16) {
+      score_panel<R, 2>(a, row, source);
+    } else {
+      score_panel<R, 4>(a, row, source);
+    }
+  });
+  if (a.softcap != 0.0f) cap(a);
+  for_row_pieces(a.rows, [&]<int R>(int64_t row) {
+    float factor[R];
+    CRIBLE_UNROLL
+    for (int r = 0; r < R; ++r) factor[r] = soften(a, row + r);
+    int64_t d = 0;
+    for (; d + 32 <= a.head_size; d += 32) value_panel<R, 4>(a, row, d, factor, source);
+    for (; d < a.head_size; d += 8) value_panel<R, 1>(a, row, d, factor, source);
+  });
 }
 
-void attend(const AttendArgs& args) {
-  int64_t row = 0;
-  for (; row + kTileRows <= args.rows; row += kTileRows) attend_rows<kTileRows>(args, row);
-  switch (args.rows - row) {
-    case 1: attend_rows<1>(args, row); break;
-    case 2: attend_rows<2>(args, row); break;
-    default: break;
-  }
+void attend(const AttendArgs& args, const float* k_tile, const float* v_tile) {
+  attend_source(args, TileSource{k_tile, v_tile, args.head_size});
 }
+
+template <typename Type>
+void attend_cached(const AttendArgs& args, const KeyTile& tile, const KeyTile& next) {
+  attend_source(args, CacheSource<Type>{tile, next});
+}
+
+template <typename Type>
+constexpr CacheKernels kCacheKernels = {load<Type>, attend_cached<Type>};
 
 }  // namespace
 
 const AttentionKernels& attention_kernels_avx2() {
-  static constexpr AttentionKernels kernels = {load<Half>, load<Single>, attend};
+  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, attend};
   return kernels;
 }
 

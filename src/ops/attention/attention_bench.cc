@@ -1,5 +1,5 @@
-// Attention with the default model's heads (9 query, 3 KV heads of 64, half-float cache): decode of one and of many
-// sequences, and prompt chunks at growing context.
+// Attention with the default model's heads (9 query, 3 KV heads of 64): decode of one sequence at growing context and
+// of many, whole prompts, and a prompt chunk behind others; half floats unless the name says otherwise.
 #include "ops/attention/attention.h"
 
 #include <benchmark/benchmark.h>
@@ -26,11 +26,14 @@ void BM_Attention(benchmark::State& state) {
                  calls * pairs * 4.0 * static_cast<double>(c.heads * c.head_size));
 }
 BENCHMARK(BM_Attention)
-    ->Args({1, 200, 1})
-    ->Args({1, 2000, 1})
-    ->Args({16, 500, 1})
+    ->Args({1, 128, 1})
+    ->Args({1, 512, 1})
+    ->Args({1, 2048, 1})
+    ->Args({1, 8192, 1})
+    ->Args({16, 512, 1})
     ->Args({1, 512, 512})
     ->Args({1, 2048, 512})
+    ->Args({1, 2048, 2048})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 

@@ -1,6 +1,6 @@
 // Work is cut into units: one KV head of a few consecutive query tokens of one sequence, so that
-// all query heads of the group share each converted tile of keys and values. A unit walks its
-// context in chunks of 256 keys at absolute positions; each chunk is an online softmax over tiles
+// all query heads of the group share each converted tile of keys and values. A unit walks what it sees
+// in chunks of 256 keys at absolute positions; each chunk is an online softmax over tiles
 // of 32 keys, and chunks are merged in ascending order. When there are fewer units than threads can
 // use (decode of few sequences), chunks become tasks of their own and are merged afterwards: the same
 // chunks, the same merges, the same bits.
@@ -21,6 +21,8 @@ namespace crible {
 namespace {
 
 constexpr int64_t kRowsPerUnit = 48;
+// Up to as many rows it costs less to convert keys and values once per piece of rows than to store them.
+constexpr int64_t kRowsOnCache = 8;
 constexpr int64_t kKeyChunk = 256;
 constexpr int64_t kUnitsPerThread = 4;
 // Room for the chunk results of split units; with more work than this there is no need to split.
@@ -56,24 +58,38 @@ struct RowState {
 
 int64_t tokens_per_unit(int64_t group) { return std::max<int64_t>(1, kRowsPerUnit / group); }
 
-// Per thread: the tile of keys and values, the scaled queries, one chunk's state and the total's.
+// Per thread: the tile of keys and values, the scaled queries, the scores, one chunk's state and the total's.
 int64_t thread_floats(int64_t max_rows, int64_t head_size) {
-  return round_up(2 * kKeyTile * head_size + max_rows * head_size + 2 * RowState::floats(max_rows, head_size), 16);
+  return round_up(2 * kKeyTile * head_size + max_rows * (head_size + kKeyTile) +
+                      2 * RowState::floats(max_rows, head_size),
+                  16);
+}
+
+const CacheKernels& kernels_of(const AttentionKernels& kernels, DType dtype) {
+  return dtype == DType::kF16 ? kernels.f16 : kernels.f32;
 }
 
 struct Call {
   const BatchView& batch;
   const AttentionArgs& args;
   const AttentionKernels& kernels;
+  const CacheKernels& cache_kernels;
   int64_t group;     // query heads per KV head
   int64_t max_rows;  // of a unit
 
   int64_t rows(const Unit& u) const { return (u.token_end - u.token_begin) * group; }
-  // Keys that the last token of the unit sees.
-  int64_t context(const Unit& u) const { return visible(u, u.token_end - 1); }
+  // A token sees the keys [first_visible, visible) of its sequence.
   int64_t visible(const Unit& u, int64_t token) const {
     return batch.context_length[u.sequence] - (batch.query_start[u.sequence + 1] - 1 - token);
   }
+  int64_t first_visible(const Unit& u, int64_t token) const {
+    return args.window == 0 ? 0 : std::max<int64_t>(0, visible(u, token) - args.window);
+  }
+  // What any token of the unit sees.
+  int64_t first_key(const Unit& u) const { return first_visible(u, u.token_begin); }
+  int64_t context(const Unit& u) const { return visible(u, u.token_end - 1); }
+  int64_t first_chunk(const Unit& u) const { return first_key(u) / kKeyChunk; }
+  int64_t end_chunk(const Unit& u) const { return ceil_div(context(u), kKeyChunk); }
   const float* query(const Unit& u, int64_t row) const {
     return args.q + (u.token_begin + row / group) * args.q_stride +
            (u.kv_head * group + row % group) * args.cache.head_size;
@@ -90,7 +106,8 @@ class Worker {
     k_tile_ = memory;
     v_tile_ = k_tile_ + kKeyTile * head_size_;
     q_ = v_tile_ + kKeyTile * head_size_;
-    float* states = q_ + call.max_rows * head_size_;
+    score_ = q_ + call.max_rows * head_size_;
+    float* states = score_ + call.max_rows * kKeyTile;
     chunk_ = RowState::at(states, call.max_rows);
     total_ = RowState::at(states + RowState::floats(call.max_rows, head_size_), call.max_rows);
   }
@@ -102,9 +119,20 @@ class Worker {
     std::fill_n(state.sum, rows * kSumLanes, 0.0f);
     std::fill_n(state.out, rows * head_size_, 0.0f);
     const int64_t end = std::min(call_.context(unit), (chunk + 1) * kKeyChunk);
-    for (int64_t key = chunk * kKeyChunk; key < end; key += kKeyTile) {
-      load_tile(unit, key, std::min(kKeyTile, end - key));
-      attend_tile(unit, key, state);
+    const int64_t begin = std::max(call_.first_key(unit) / kKeyTile * kKeyTile, chunk * kKeyChunk);
+    KeyTile tile = tile_at(unit, begin);
+    for (int64_t key = begin; key < end; key += kKeyTile) {
+      const KeyTile next = key + kKeyTile < call_.context(unit) ? tile_at(unit, key + kKeyTile) : tile;
+      const bool on_cache = rows <= kRowsOnCache;
+      if (!on_cache) call_.cache_kernels.load(tile, k_tile_, v_tile_);
+      for_visible_rows(unit, key, state, [&](const AttendArgs& args) {
+        if (on_cache) {
+          call_.cache_kernels.attend(args, tile, next);
+        } else {
+          call_.kernels.attend(args, k_tile_, v_tile_);
+        }
+      });
+      tile = next;
     }
     for (int64_t r = 0; r < rows; ++r) {
       float* s = state.sum + r * kSumLanes;
@@ -122,12 +150,14 @@ class Worker {
   // total = total merged with the next chunk's state; rows that see no key of it keep their total.
   void merge(const Unit& unit, int64_t chunk_index, const RowState& chunk) {
     for (int64_t r = 0; r < call_.rows(unit); ++r) {
-      if (call_.visible(unit, unit.token_begin + r / call_.group) <= chunk_index * kKeyChunk) continue;
+      const int64_t token = unit.token_begin + r / call_.group;
+      const int64_t first = call_.first_visible(unit, token);
+      if (call_.visible(unit, token) <= chunk_index * kKeyChunk || first >= (chunk_index + 1) * kKeyChunk) continue;
       float* total = total_.out + r * head_size_;
       const float* part = chunk.out + r * head_size_;
       float& total_sum = total_.sum[r * kSumLanes];
       const float part_sum = chunk.sum[r * kSumLanes];
-      if (chunk_index == 0) {
+      if (chunk_index == first / kKeyChunk) {
         total_.maximum[r] = chunk.maximum[r];
         total_sum = part_sum;
         std::memcpy(total, part, static_cast<size_t>(head_size_) * sizeof(float));
@@ -152,8 +182,7 @@ class Worker {
 
   void whole_unit(const Unit& unit) {
     load_queries(unit);
-    const int64_t chunks = ceil_div(call_.context(unit), kKeyChunk);
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (int64_t chunk = call_.first_chunk(unit); chunk < call_.end_chunk(unit); ++chunk) {
       attend_chunk(unit, chunk, chunk_);
       merge(unit, chunk, chunk_);
     }
@@ -161,40 +190,46 @@ class Worker {
   }
 
  private:
-  void load_tile(const Unit& unit, int64_t first_key, int64_t keys) {
+  KeyTile tile_at(const Unit& unit, int64_t position) const {
     const KvCacheView& cache = call_.args.cache;
     const int64_t element = dtype_block_bytes(cache.dtype);
     const int32_t* table = call_.batch.block_table + unit.sequence * call_.batch.block_table_stride;
-    for (int64_t done = 0; done < keys;) {
-      const int64_t position = first_key + done;
-      const int64_t offset = position % cache.block_size;
-      const int64_t block = table[position / cache.block_size];
+    KeyTile tile = {};
+    tile.block_size = cache.block_size;
+    tile.head_size = head_size_;
+    tile.first_group = std::max<int64_t>(0, call_.first_key(unit) - position) / kKeyGroup;
+    tile.end_group = ceil_div(std::min(kKeyTile, call_.context(unit) - position), kKeyGroup);
+    for (int64_t g = 0; g < kTileGroups; ++g) {
+      const int64_t key = position + std::clamp(g, tile.first_group, tile.end_group - 1) * kKeyGroup;
+      const int64_t offset = key % cache.block_size;
+      const int64_t block = table[key / cache.block_size];
       const int64_t base = (block * cache.kv_heads + unit.kv_head) * cache.block_size * head_size_;
-      KeySegment segment = {};
-      segment.k = static_cast<const std::byte*>(cache.k) + (base + offset) * element;
-      segment.v = static_cast<const std::byte*>(cache.v) + (base + offset * head_size_) * element;
-      segment.block_size = cache.block_size;
-      segment.head_size = head_size_;
-      segment.first = done;
-      segment.keys = std::min(keys - done, cache.block_size - offset);
-      segment.k_tile = k_tile_;
-      segment.v_tile = v_tile_;
-      (cache.dtype == DType::kF16 ? call_.kernels.load_f16 : call_.kernels.load_f32)(segment);
-      done += segment.keys;
+      tile.k[g] = static_cast<const std::byte*>(cache.k) + (base + offset) * element;
+      tile.v[g] = static_cast<const std::byte*>(cache.v) + (base + offset * head_size_) * element;
     }
+    return tile;
   }
 
-  // Rows that see the whole tile go together; on the diagonal, token by token.
-  void attend_tile(const Unit& unit, int64_t first_key, const RowState& state) {
+  // Rows that see the same keys of the tile go together: most see all; at the context's end and at the
+  // window's beginning it is token by token.
+  template <typename F>
+  void for_visible_rows(const Unit& unit, int64_t first_key, const RowState& state, const F& attend) {
     const int64_t tokens = unit.token_end - unit.token_begin;
-    const int64_t first_visible = call_.visible(unit, unit.token_begin);  // rises by one per token
-    int64_t token = std::max<int64_t>(0, first_key + 1 - first_visible);
+    const int64_t visible = call_.visible(unit, unit.token_begin);  // rises by one per token
+    int64_t token = std::max<int64_t>(0, first_key + 1 - visible);
     while (token < tokens) {
-      const int64_t keys = std::min(kKeyTile, first_visible + token - first_key);
-      const int64_t count = keys == kKeyTile ? tokens - token : 1;
+      const int64_t keys = std::min(kKeyTile, visible + token - first_key);
+      const int64_t first =
+          std::max<int64_t>(0, call_.first_visible(unit, unit.token_begin + token) - first_key);
+      if (first >= kKeyTile) return;
+      int64_t count = 1;
+      if (keys == kKeyTile && first == 0) {
+        count = tokens - token;
+        if (call_.args.window != 0) count = std::min(count, first_key + call_.args.window - visible - token + 1);
+      }
       const int64_t row = token * call_.group;
-      call_.kernels.attend({q_ + row * head_size_, k_tile_, v_tile_, count * call_.group, head_size_, keys,
-                            state.maximum + row, state.sum + row * kSumLanes, state.out + row * head_size_});
+      attend({q_ + row * head_size_, count * call_.group, head_size_, first, keys, call_.args.logit_softcap,
+              score_, state.maximum + row, state.sum + row * kSumLanes, state.out + row * head_size_});
       token += count;
     }
   }
@@ -204,6 +239,7 @@ class Worker {
   float* k_tile_;
   float* v_tile_;
   float* q_;
+  float* score_;
   RowState chunk_;
   RowState total_;
 };
@@ -250,10 +286,10 @@ int64_t list_pieces(const Call& call, const Unit* units, int64_t num_units, Piec
   int64_t floats = 0;
   int64_t count = 0;
   for (int64_t u = 0; u < num_units; ++u) {
-    const int64_t chunks = ceil_div(call.context(units[u]), kKeyChunk);
+    const int64_t first = call.first_chunk(units[u]), end = call.end_chunk(units[u]);
     const int64_t state = RowState::floats(call.rows(units[u]), call.args.cache.head_size);
-    if (floats + chunks * state > kPartialFloats) return 0;
-    for (int64_t c = 0; c < chunks; ++c, floats += state) {
+    if (floats + (end - first) * state > kPartialFloats) return 0;
+    for (int64_t c = first; c < end; ++c, floats += state) {
       pieces[count++] = {static_cast<int32_t>(u), static_cast<int32_t>(c), floats};
     }
   }
@@ -273,10 +309,13 @@ void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args
   CHECK(cache.head_size % 8 == 0 && cache.block_size % 8 == 0, "head size {} and block size {} must be multiples of 8",
         cache.head_size, cache.block_size);
   CHECK(args.heads % cache.kv_heads == 0, "{} heads cannot share {} KV heads", args.heads, cache.kv_heads);
+  CHECK(args.window >= 0 && args.logit_softcap >= 0, "window {} and soft-cap {} must not be negative", args.window,
+        args.logit_softcap);
   if (batch.num_tokens == 0) return;
 
   const int64_t group = args.heads / cache.kv_heads;
-  const Call call = {batch, args, kernels_for(stream.isa()), group, tokens_per_unit(group) * group};
+  const AttentionKernels& kernels = kernels_for(stream.isa());
+  const Call call = {batch, args, kernels, kernels_of(kernels, cache.dtype), group, tokens_per_unit(group) * group};
   const ScratchLayout layout = scratch_layout(batch.num_tokens * args.heads, std::max(kRowsPerUnit, args.heads),
                                               cache.head_size, stream.threads());
   std::byte* scratch = stream.scratch(layout.bytes);

@@ -5,60 +5,98 @@
 #include "ops/attention/attention_kernels.h"
 #include "ops/exponential.h"
 #include "ops/half.h"
+#include "ops/hyperbolic_tangent.h"
 
 namespace crible {
 namespace {
 
-template <typename T, typename Convert>
-void load(const KeySegment& s, Convert convert) {
-  const T* k = static_cast<const T*>(s.k);
-  const T* v = static_cast<const T*>(s.v);
-  for (int64_t j = 0; j < s.keys; ++j) {
-    for (int64_t d = 0; d < s.head_size; ++d) {
-      s.k_tile[d * kKeyTile + s.first + j] = convert(k[d * s.block_size + j]);
-      s.v_tile[(s.first + j) * s.head_size + d] = convert(v[j * s.head_size + d]);
+struct Half {
+  using Element = uint16_t;
+  static float convert(uint16_t x) { return half_to_float(x); }
+};
+struct Single {
+  using Element = float;
+  static float convert(float x) { return x; }
+};
+
+// One key's element d, and one value's, of the tile.
+template <typename Type>
+struct CacheSource {
+  const KeyTile& tile;
+
+  float key(int64_t j, int64_t d) const {
+    const auto* k = static_cast<const typename Type::Element*>(tile.k[j / kKeyGroup]);
+    return Type::convert(k[d * tile.block_size + j % kKeyGroup]);
+  }
+  float value(int64_t j, int64_t d) const {
+    const auto* v = static_cast<const typename Type::Element*>(tile.v[j / kKeyGroup]);
+    return Type::convert(v[j % kKeyGroup * tile.head_size + d]);
+  }
+};
+struct TileSource {
+  const float* k_tile;
+  const float* v_tile;
+  int64_t head_size;
+
+  float key(int64_t j, int64_t d) const { return k_tile[d * kKeyTile + j]; }
+  float value(int64_t j, int64_t d) const { return v_tile[j * head_size + d]; }
+};
+
+template <typename Type>
+void load(const KeyTile& tile, float* k_tile, float* v_tile) {
+  const CacheSource<Type> source = {tile};
+  for (int64_t j = tile.first_group * kKeyGroup; j < tile.end_group * kKeyGroup; ++j) {
+    for (int64_t d = 0; d < tile.head_size; ++d) {
+      k_tile[d * kKeyTile + j] = source.key(j, d);
+      v_tile[j * tile.head_size + d] = source.value(j, d);
     }
   }
 }
 
-void load_f16(const KeySegment& s) { load<uint16_t>(s, half_to_float); }
-void load_f32(const KeySegment& s) {
-  load<float>(s, [](float x) { return x; });
-}
-
-void attend_row(const AttendArgs& a, int64_t row) {
+template <typename Source>
+void attend_row(const AttendArgs& a, int64_t row, const Source& source) {
   const float* q = a.q + row * a.head_size;
-  float score[kKeyTile];
+  float* score = a.score + row * kKeyTile;
   float maximum = a.maximum[row];
-  for (int64_t j = 0; j < a.keys; ++j) {
+  for (int64_t j = a.first; j < a.keys; ++j) {
     score[j] = 0.0f;
-    for (int64_t d = 0; d < a.head_size; ++d) score[j] = std::fma(q[d], a.k_tile[d * kKeyTile + j], score[j]);
+    for (int64_t d = 0; d < a.head_size; ++d) score[j] = std::fma(q[d], source.key(j, d), score[j]);
+    if (a.softcap != 0.0f) score[j] = a.softcap * hyperbolic_tangent(score[j] * (1.0f / a.softcap));
     maximum = std::max(maximum, score[j]);
   }
   const float factor = exponential(a.maximum[row] - maximum);
   a.maximum[row] = maximum;
   float* sum = a.sum + row * kSumLanes;
   for (int64_t i = 0; i < kSumLanes; ++i) sum[i] *= factor;
-  for (int64_t j = 0; j < a.keys; ++j) {
+  for (int64_t j = a.first; j < a.keys; ++j) {
     score[j] = exponential(score[j] - maximum);
     sum[j % kSumLanes] += score[j];
   }
   float* out = a.out + row * a.head_size;
   for (int64_t d = 0; d < a.head_size; ++d) {
     float value = out[d] * factor;
-    for (int64_t j = 0; j < a.keys; ++j) value = std::fma(score[j], a.v_tile[j * a.head_size + d], value);
+    for (int64_t j = a.first; j < a.keys; ++j) value = std::fma(score[j], source.value(j, d), value);
     out[d] = value;
   }
 }
 
-void attend(const AttendArgs& args) {
-  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row);
+void attend(const AttendArgs& args, const float* k_tile, const float* v_tile) {
+  const TileSource source = {k_tile, v_tile, args.head_size};
+  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, source);
 }
+
+template <typename Type>
+void attend_cached(const AttendArgs& args, const KeyTile& tile, const KeyTile&) {
+  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, CacheSource<Type>{tile});
+}
+
+template <typename Type>
+constexpr CacheKernels kCacheKernels = {load<Type>, attend_cached<Type>};
 
 }  // namespace
 
 const AttentionKernels& attention_kernels_scalar() {
-  static constexpr AttentionKernels kernels = {load_f16, load_f32, attend};
+  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, attend};
   return kernels;
 }
 

@@ -29,7 +29,7 @@ std::vector<float> run(Stream& stream, PagedCase& c) {
 struct Expected {
   std::vector<double> out;
   double largest_value = 0;
-  double score_bound = 0;  // largest Σ |q·k|·scale over the keys
+  double score_bound = 0;  // largest Σ |q·k|·scale over the keys, and of the cap's own roundings
 };
 Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t head) {
   const int64_t visible = c.positions[static_cast<size_t>(token)] + 1, kv = head / (c.heads / c.kv_heads);
@@ -38,7 +38,8 @@ Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t h
   e.out.assign(static_cast<size_t>(c.head_size), 0.0);
   std::vector<double> score(static_cast<size_t>(visible));
   double maximum = -INFINITY, sum = 0;
-  for (int64_t p = 0; p < visible; ++p) {
+  const int64_t first = c.first_visible(token);
+  for (int64_t p = first; p < visible; ++p) {
     double s = 0, bound = 0;
     for (int64_t d = 0; d < c.head_size; ++d) {
       const double product = static_cast<double>(q[d]) *
@@ -47,11 +48,18 @@ Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t h
       bound += std::abs(product);
     }
     score[p] = s * static_cast<double>(c.scale());
-    e.score_bound = std::max(e.score_bound, bound * static_cast<double>(c.scale()));
+    bound *= static_cast<double>(c.scale());
+    if (c.logit_softcap != 0.0f) {
+      const double softcap = static_cast<double>(c.logit_softcap);
+      score[p] = softcap * std::tanh(score[p] / softcap);
+      // Two products and the tangent's three units: 8 half units of the result, spread over head_size.
+      bound += 8.0 / static_cast<double>(c.head_size) * std::abs(score[p]);
+    }
+    e.score_bound = std::max(e.score_bound, bound);
     maximum = std::max(maximum, score[p]);
   }
-  for (double& s : score) sum += (s = std::exp(s - maximum));
-  for (int64_t p = 0; p < visible; ++p) {
+  for (int64_t p = first; p < visible; ++p) sum += (score[p] = std::exp(score[p] - maximum));
+  for (int64_t p = first; p < visible; ++p) {
     for (int64_t d = 0; d < c.head_size; ++d) {
       const double v = static_cast<double>(c.rounded(c.values[sequence][(p * c.kv_heads + kv) * c.head_size + d]));
       e.out[d] += score[p] / sum * v;
@@ -99,48 +107,80 @@ TEST(Attention, AgreesWithFloat64) {
   }
 }
 
-// One sequence computed in one go, in chunks of random sizes and token by token, among other
-// sequences and on several thread counts: every row must have the same bits.
-TEST(Attention, RowsDoNotDependOnChunkingCompanionsOrThreads) {
+// Windows shorter than a tile, across tiles, across chunks and longer than the context; with NaN keys and no
+// blocks before them.
+TEST(Attention, WindowAndSoftcapAgreeWithFloat64) {
+  RandomValues random(6);
   for (CpuIsa isa : available_isas()) {
-    const int64_t total = isa == CpuIsa::kScalar ? 300 : 600;
-    RandomValues random(2);
-    PagedCase whole(random, {{total, total}}, 6, 2, 64, 16, DType::kF16);
-    Stream reference_stream = make_stream(1, isa, whole);
-    const std::vector<float> expected = run(reference_stream, whole);
-    const int64_t row = whole.heads * whole.head_size;
-    for (int threads : {1, 2, 5}) {
-      for (int64_t end = total; end > 0;) {
-        const int64_t queries = std::min(end, threads == 2 ? 1 + random.integer(0, 5) : random.integer(1, 150));
-        // The sequence itself, cut off at `end`, between two others that share its pool layout.
-        const std::vector<SequenceShape> others = {{random.integer(1, 600), 1}, {20, random.integer(1, 20)}};
-        PagedCase c(random, {others[0], {end, queries}, others[1]}, 6, 2, 64, 16, DType::kF16);
-        PagedCase same = c;
-        same.keys[1].assign(whole.keys[0].begin(), whole.keys[0].begin() + static_cast<int64_t>(c.keys[1].size()));
-        same.values[1].assign(whole.values[0].begin(), whole.values[0].begin() + static_cast<int64_t>(c.values[1].size()));
-        std::copy_n(whole.q.begin() + (end - queries) * row, queries * row, same.q.begin() + row);
-        same.fill_cache();
-        Stream stream = make_stream(threads, isa, same);
-        const std::vector<float> out = run(stream, same);
-        ASSERT_EQ(0, std::memcmp(out.data() + row, expected.data() + (end - queries) * row,
-                                 static_cast<size_t>(queries * row) * sizeof(float)))
-            << cpu_isa_name(isa) << " " << threads << " threads, tokens " << end - queries << " to " << end;
-        end -= isa == CpuIsa::kScalar ? std::max<int64_t>(queries, 130) : std::max<int64_t>(queries, 31);
+    for (int64_t window : {1, 7, 32, 100, 256, 300, 1000}) {
+      for (float softcap : {0.0f, 2.0f}) {
+        if (softcap == 0.0f && window == 1000) continue;
+        PagedCase c(random, {{1, 1}, {70, 70}, {random.integer(300, 600), 1}, {560, 20}, {31, 3}}, 3, 1, 32, 16,
+                    DType::kF16);
+        c.window = window;
+        c.logit_softcap = softcap;
+        c.forget_before_window();
+        Stream stream = make_stream(2, isa, c);
+        expect_close(c, run(stream, c), cpu_isa_name(isa));
       }
     }
+  }
+}
+
+// One sequence computed in one go, in chunks of random sizes and token by token, among other
+// sequences and on several thread counts: every row must have the same bits.
+void expect_independent_rows(CpuIsa isa, int64_t window, float softcap) {
+  const int64_t total = isa == CpuIsa::kScalar ? 300 : 600;
+  RandomValues random(2);
+  PagedCase whole(random, {{total, total}}, 6, 2, 64, 16, DType::kF16);
+  whole.window = window;
+  whole.logit_softcap = softcap;
+  Stream reference_stream = make_stream(1, isa, whole);
+  const std::vector<float> expected = run(reference_stream, whole);
+  const int64_t row = whole.heads * whole.head_size;
+  for (int threads : {1, 2, 5}) {
+    for (int64_t end = total; end > 0;) {
+      const int64_t queries = std::min(end, threads == 2 ? 1 + random.integer(0, 5) : random.integer(1, 150));
+      // The sequence itself, cut off at `end`, between two others that share its pool layout.
+      const std::vector<SequenceShape> others = {{random.integer(1, 600), 1}, {20, random.integer(1, 20)}};
+      PagedCase c(random, {others[0], {end, queries}, others[1]}, 6, 2, 64, 16, DType::kF16);
+      PagedCase same = c;
+      same.window = window;
+      same.logit_softcap = softcap;
+      same.keys[1].assign(whole.keys[0].begin(), whole.keys[0].begin() + static_cast<int64_t>(c.keys[1].size()));
+      same.values[1].assign(whole.values[0].begin(), whole.values[0].begin() + static_cast<int64_t>(c.values[1].size()));
+      std::copy_n(whole.q.begin() + (end - queries) * row, queries * row, same.q.begin() + row);
+      same.fill_cache();
+      Stream stream = make_stream(threads, isa, same);
+      const std::vector<float> out = run(stream, same);
+      ASSERT_EQ(0, std::memcmp(out.data() + row, expected.data() + (end - queries) * row,
+                               static_cast<size_t>(queries * row) * sizeof(float)))
+          << cpu_isa_name(isa) << " " << threads << " threads, tokens " << end - queries << " to " << end;
+      end -= isa == CpuIsa::kScalar ? std::max<int64_t>(queries, 130) : std::max<int64_t>(queries, 31);
+    }
+  }
+}
+TEST(Attention, RowsDoNotDependOnChunkingCompanionsOrThreads) {
+  for (CpuIsa isa : available_isas()) {
+    expect_independent_rows(isa, 0, 0.0f);
+    expect_independent_rows(isa, 100, 30.0f);
   }
 }
 
 TEST(Attention, InstructionSetsAgreeBitForBit) {
   RandomValues random(3);
   for (int64_t head_size : {64, 80, 128}) {
-    PagedCase c(random, {{530, 10}, {300, 1}, {7, 7}}, 3, 1, head_size, 16, DType::kF16);
-    Stream scalar = make_stream(1, CpuIsa::kScalar, c);
-    const std::vector<float> expected = run(scalar, c);
-    for (CpuIsa isa : available_isas()) {
-      Stream stream = make_stream(2, isa, c);
-      const std::vector<float> out = run(stream, c);
-      EXPECT_EQ(0, std::memcmp(out.data(), expected.data(), out.size() * sizeof(float))) << cpu_isa_name(isa);
+    for (int64_t window : {0, 77}) {
+      PagedCase c(random, {{530, 10}, {300, 1}, {7, 7}}, 3, 1, head_size, 16, DType::kF16);
+      c.window = window;
+      c.logit_softcap = window == 0 ? 0.0f : 1.5f;
+      Stream scalar = make_stream(1, CpuIsa::kScalar, c);
+      const std::vector<float> expected = run(scalar, c);
+      for (CpuIsa isa : available_isas()) {
+        Stream stream = make_stream(2, isa, c);
+        const std::vector<float> out = run(stream, c);
+        EXPECT_EQ(0, std::memcmp(out.data(), expected.data(), out.size() * sizeof(float))) << cpu_isa_name(isa);
+      }
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -26,10 +27,12 @@ struct PagedCase {
   std::vector<SequenceShape> shapes;
   int64_t num_tokens = 0, num_blocks = 0, table_stride = 0;
   std::vector<int32_t> query_start, context_length, block_table, positions;
-  std::vector<int64_t> slots;
+  std::vector<int64_t> slots, first_kept;  // of each sequence, once some are forgotten
   // Logical keys and values [kv_heads, head_size] per sequence and position, before rounding to `dtype`.
   std::vector<std::vector<float>> keys, values;
   std::vector<float> q;
+  int64_t window = 0;
+  float logit_softcap = 0.0f;
   std::vector<std::byte> k_cache, v_cache;
 
   PagedCase(RandomValues& random, std::vector<SequenceShape> sequences, int64_t heads_, int64_t kv_heads_,
@@ -68,10 +71,29 @@ struct PagedCase {
     return {k_cache.data(), v_cache.data(), dtype, num_blocks, block_size, kv_heads, head_size};
   }
   AttentionArgs args(float* out) {
-    return {q.data(), heads * head_size, out, heads * head_size, heads, scale(), cache()};
+    return {q.data(), heads * head_size, out, heads * head_size, heads, scale(), cache(), window, logit_softcap};
   }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_size)); }
   float rounded(float x) const { return dtype == DType::kF16 ? half_to_float(float_to_half(x)) : x; }
+
+  // First position that the query token sees.
+  int64_t first_visible(int64_t token) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, positions[static_cast<size_t>(token)] + 1 - window);
+  }
+  // Takes away what no token of the step sees: blocks wholly before the window lie nowhere, and the rest is NaN.
+  void forget_before_window() {
+    for (size_t s = 0; s < shapes.size(); ++s) {
+      const int64_t first = first_visible(query_start[s]);
+      for (int64_t b = 0; b < first / block_size; ++b) {
+        block_table[s * static_cast<size_t>(table_stride) + static_cast<size_t>(b)] = -(1 << 30);
+      }
+      const int64_t elements = kv_heads * head_size, begin = first / block_size * block_size * elements;
+      std::fill(keys[s].begin() + begin, keys[s].begin() + first * elements, std::numeric_limits<float>::quiet_NaN());
+      std::copy(keys[s].begin() + begin, keys[s].begin() + first * elements, values[s].begin() + begin);
+      first_kept.push_back(begin / elements);
+    }
+    fill_cache();
+  }
 
   // Places that hold no token are NaN, which must not reach any result.
   void fill_cache() {
@@ -81,7 +103,7 @@ struct PagedCase {
     std::memset(k_cache.data(), 0xFF, k_cache.size());
     std::memset(v_cache.data(), 0xFF, v_cache.size());
     for (size_t s = 0; s < shapes.size(); ++s) {
-      for (int64_t p = 0; p < shapes[s].context; ++p) {
+      for (int64_t p = first_kept.empty() ? 0 : first_kept[s]; p < shapes[s].context; ++p) {
         for (int64_t h = 0; h < kv_heads; ++h) {
           const int64_t at = slot(s, p);
           const int64_t head = (at / block_size * kv_heads + h) * block_size * head_size;
