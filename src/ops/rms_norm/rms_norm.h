@@ -1,5 +1,5 @@
 // out[r] = x[r] / sqrt(mean(x[r]²) + epsilon) · weight, per row of `columns` (Zhang & Sennrich 2019).
-// May run in place. Moves 8·rows·columns bytes.
+// May run in place. Moves 8·rows·columns bytes, 4 more where it accumulates.
 #pragma once
 
 #include "device/stream.h"
@@ -15,6 +15,8 @@ struct RmsNormArgs {
   int64_t rows;
   int64_t columns;
   float epsilon;
+  bool accumulate = false;             // add to out: the residual connection
+  const int32_t* row_index = nullptr;  // [rows]: row r comes from x[row_index[r]]; null: from x[r]
 };
 
 void rms_norm(Stream& stream, const RmsNormArgs& args);

@@ -8,7 +8,7 @@ namespace crible {
 void rms_norm_rows_avx2(const RmsNormArgs& args, int64_t begin, int64_t end) {
   const int64_t whole = args.columns / 8 * 8;
   for (int64_t r = begin; r < end; ++r) {
-    const float* x = args.x + r * args.x_stride;
+    const float* x = args.x + (args.row_index != nullptr ? args.row_index[r] : r) * args.x_stride;
     float* out = args.out + r * args.out_stride;
     __m256 sum = _mm256_setzero_ps();
     for (int64_t c = 0; c < whole; c += 8) {
@@ -26,9 +26,14 @@ void rms_norm_rows_avx2(const RmsNormArgs& args, int64_t begin, int64_t end) {
     const __m256 scales = _mm256_set1_ps(scale);
     for (int64_t c = 0; c < whole; c += 8) {
       const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + c), scales);
-      _mm256_storeu_ps(out + c, _mm256_mul_ps(scaled, _mm256_loadu_ps(args.weight + c)));
+      __m256 value = _mm256_mul_ps(scaled, _mm256_loadu_ps(args.weight + c));
+      if (args.accumulate) value = _mm256_add_ps(_mm256_loadu_ps(out + c), value);
+      _mm256_storeu_ps(out + c, value);
     }
-    for (int64_t c = whole; c < args.columns; ++c) out[c] = x[c] * scale * args.weight[c];
+    for (int64_t c = whole; c < args.columns; ++c) {
+      const float value = x[c] * scale * args.weight[c];
+      out[c] = args.accumulate ? out[c] + value : value;
+    }
   }
 }
 

@@ -8,7 +8,7 @@ namespace crible {
 
 void rms_norm_rows_scalar(const RmsNormArgs& args, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
-    const float* x = args.x + r * args.x_stride;
+    const float* x = args.x + (args.row_index != nullptr ? args.row_index[r] : r) * args.x_stride;
     float* out = args.out + r * args.out_stride;
     float partial[8] = {};
     for (int64_t c = 0; c < args.columns; ++c) partial[c % 8] = std::fma(x[c], x[c], partial[c % 8]);
@@ -17,7 +17,10 @@ void rms_norm_rows_scalar(const RmsNormArgs& args, int64_t begin, int64_t end) {
     }
     const float mean = partial[0] / static_cast<float>(args.columns);
     const float scale = 1.0f / std::sqrt(mean + args.epsilon);
-    for (int64_t c = 0; c < args.columns; ++c) out[c] = x[c] * scale * args.weight[c];
+    for (int64_t c = 0; c < args.columns; ++c) {
+      const float value = x[c] * scale * args.weight[c];
+      out[c] = args.accumulate ? out[c] + value : value;
+    }
   }
 }
 

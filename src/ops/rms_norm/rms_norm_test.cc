@@ -64,5 +64,26 @@ TEST(RmsNorm, WorksInPlaceWithStrides) {
   }
 }
 
+TEST(RmsNorm, AddsToItsOutputAndTakesRowsByIndex) {
+  RandomValues random(3);
+  for (CpuIsa isa : available_isas()) {
+    const int64_t rows = 9, columns = 21;
+    const std::vector<float> x = random.normals(rows * columns), weight = random.normals(columns);
+    const std::vector<float> plain = run(isa, 1, x, weight, rows);
+    const std::vector<int32_t> index = {8, 0, 3, 3};
+    const int64_t chosen = static_cast<int64_t>(index.size());
+    const std::vector<float> before = random.normals(chosen * columns);
+    std::vector<float> out = before;
+    Stream stream = Stream::create_cpu(2, isa).value();
+    rms_norm(stream, {.x = x.data(), .x_stride = columns, .out = out.data(), .out_stride = columns,
+                      .weight = weight.data(), .rows = chosen, .columns = columns, .epsilon = kEpsilon,
+                      .accumulate = true, .row_index = index.data()});
+    for (int64_t i = 0; i < chosen * columns; ++i) {
+      const int64_t source = index[static_cast<size_t>(i / columns)] * columns + i % columns;
+      ASSERT_EQ(out[i], before[i] + plain[source]);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace crible

@@ -1,0 +1,56 @@
+#include "device/cuda/launch.h"
+#include "ops/bf16_vector.cuh"
+#include "ops/rms_norm/rms_norm_cuda.h"
+
+namespace crible::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMaxVectors = 8;  // per thread
+
+template <int kVectors>
+__global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNormArgs a) {
+  __shared__ float sums[32];
+  const int64_t row = blockIdx.x;
+  const __nv_bfloat16* x = a.x + (a.row_indices == nullptr ? row : a.row_indices[row]) * a.x_stride;
+  float values[kVectors][kVector];
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = (i * kThreads + static_cast<int>(threadIdx.x)) * kVector;
+    if (column >= a.columns) break;
+    to_floats(load_vector(x + column), values[i]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) sum += values[i][j] * values[i][j];
+  }
+  const float scale = rsqrtf(block_sum(sum, sums) / static_cast<float>(a.columns) + a.epsilon);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = (i * kThreads + static_cast<int>(threadIdx.x)) * kVector;
+    if (column >= a.columns) break;
+    float weight[kVector];
+    to_floats(load_vector(a.weight + column), weight);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) values[i][j] *= scale * weight[j];
+    store_vector(a.out + row * a.out_stride + column, to_vector(values[i]));
+  }
+}
+
+}  // namespace
+
+void rms_norm(const CudaStream& stream, const RmsNormArgs& args) {
+  if (args.rows == 0) return;
+  CHECK(args.columns % kVector == 0 && args.columns <= kMaxVectors * kThreads * kVector, "{} columns", args.columns);
+  auto* kernel = &rms_norm_kernel<kMaxVectors>;
+  const int64_t vectors = (args.columns + kThreads * kVector - 1) / (kThreads * kVector);
+  if (vectors <= 1) {
+    kernel = &rms_norm_kernel<1>;
+  } else if (vectors <= 2) {
+    kernel = &rms_norm_kernel<2>;
+  } else if (vectors <= 4) {
+    kernel = &rms_norm_kernel<4>;
+  }
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)}, kernel, args);
+}
+
+}  // namespace crible::cuda
