@@ -16,6 +16,7 @@ DTypeInfo info(DType dtype) {
     case DType::kF32: return {"f32", 1, 4};
     case DType::kF16: return {"f16", 1, 2};
     case DType::kBF16: return {"bf16", 1, 2};
+    case DType::kI8: return {"i8", 1, 1};
     case DType::kI32: return {"i32", 1, 4};
     case DType::kQ8_0: return {"q8_0", 32, 34};
     case DType::kQ4_0: return {"q4_0", 32, 18};

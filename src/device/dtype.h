@@ -6,7 +6,7 @@
 namespace crible {
 
 enum class DType : uint8_t {
-  kF32, kF16, kBF16, kI32, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K,
+  kF32, kF16, kBF16, kI8, kI32, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K,
 };
 
 const char* dtype_name(DType dtype);           // "q4_1"

@@ -15,15 +15,18 @@ namespace crible {
 // One layer's cache. V: [num_blocks, kv_heads, block_size, head_size]. K is transposed within a block,
 // [num_blocks, kv_heads, head_size, block_size], so that one load brings one element of many keys.
 // On the CPU block_size and head_size are multiples of 8. A block may be copied or moved as a whole.
+// kI8: after the block_size · head_size integers of each head of a block come block_size float scales, one
+// per token; an element is its integer · its token's scale, largest magnitude / 127.
 struct KvCacheView {
   void* k;
   void* v;
-  DType dtype;  // kF16 or kF32 (CPU)
+  DType dtype;  // kF32, kF16, kBF16 or kI8 (CPU)
   int64_t num_blocks;
   int64_t block_size;
   int64_t kv_heads;
   int64_t head_size;
 };
+int64_t kv_head_bytes(DType dtype, int64_t block_size, int64_t head_size);  // a block's keys of one head, or values
 int64_t kv_cache_block_bytes(DType dtype, int64_t block_size, int64_t kv_heads, int64_t head_size);  // K + V
 
 struct AttentionArgs {

@@ -21,9 +21,22 @@ struct Half {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
 };
+struct BFloat {
+  using Element = uint16_t;
+  static __m256 load(const uint16_t* p) {
+    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+  }
+};
 struct Single {
   using Element = float;
   static __m256 load(const float* p) { return _mm256_loadu_ps(p); }
+};
+struct Integer {
+  using Element = int8_t;
+  static __m256 load(const int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
 };
 
 // Eight keys' elements d, and eight elements of one value from element d on.
@@ -39,7 +52,7 @@ struct CacheSource {
   CRIBLE_INLINE const Element* value(int64_t j) const {
     return static_cast<const Element*>(tile.v[j / kKeyGroup]) + j % kKeyGroup * tile.head_size;
   }
-  CRIBLE_INLINE __m256 values(const Element* value, int64_t, int64_t d) const { return Type::load(value + d); }
+  CRIBLE_INLINE __m256 values(const Element* value, int64_t d) const { return Type::load(value + d); }
   // Two groups that share a block share its cache lines.
   CRIBLE_INLINE void fetch_keys(int64_t d) const {
     _mm_prefetch(static_cast<const Element*>(next.k[0]) + d * next.block_size, _MM_HINT_T0);
@@ -58,7 +71,7 @@ struct TileSource {
     return _mm256_loadu_ps(k_tile + d * kKeyTile + group * kKeyGroup);
   }
   CRIBLE_INLINE const float* value(int64_t j) const { return v_tile + j * head_size; }
-  CRIBLE_INLINE __m256 values(const float* value, int64_t, int64_t d) const { return _mm256_loadu_ps(value + d); }
+  CRIBLE_INLINE __m256 values(const float* value, int64_t d) const { return _mm256_loadu_ps(value + d); }
   CRIBLE_INLINE void fetch_keys(int64_t) const {}
   CRIBLE_INLINE void fetch_values(int64_t, int64_t) const {}
 };
@@ -74,7 +87,7 @@ void load(const KeyTile& tile, float* k_tile, float* v_tile) {
   for (int64_t j = tile.first_group * kKeyGroup; j < tile.end_group * kKeyGroup; ++j) {
     const auto* value = source.value(j);
     for (int64_t d = 0; d < tile.head_size; d += 8) {
-      _mm256_storeu_ps(v_tile + j * tile.head_size + d, source.values(value, j, d));
+      _mm256_storeu_ps(v_tile + j * tile.head_size + d, source.values(value, d));
     }
   }
 }
@@ -148,7 +161,7 @@ CRIBLE_INLINE void value_panel(const AttendArgs& a, int64_t row, int64_t d, cons
     for (int r = 0; r < R; ++r) x[r] = _mm256_broadcast_ss(score + r * kKeyTile + j);
     CRIBLE_UNROLL
     for (int v = 0; v < V; ++v) {
-      const __m256 y = source.values(value, j, d + v * 8);
+      const __m256 y = source.values(value, d + v * 8);
       CRIBLE_UNROLL
       for (int r = 0; r < R; ++r) acc[r][v] = _mm256_fmadd_ps(x[r], y, acc[r][v]);
     }
@@ -172,6 +185,14 @@ void cap(const AttendArgs& a) {
   for (int64_t i = 0; i < a.rows * kKeyTile; i += 8) {
     const __m256 score = _mm256_mul_ps(_mm256_loadu_ps(a.score + i), inverse);
     _mm256_storeu_ps(a.score + i, _mm256_mul_ps(softcap, hyperbolic_tangent(score)));
+  }
+}
+
+// Of every key of a row: by its own scale.
+void scale_keys(const AttendArgs& a, int64_t row, const float* const* scale) {
+  for (int64_t g = 0; g < kTileGroups; ++g) {
+    float* score = a.score + row * kKeyTile + g * kKeyGroup;
+    _mm256_storeu_ps(score, _mm256_mul_ps(_mm256_loadu_ps(score), _mm256_loadu_ps(scale[g])));
   }
 }
 
@@ -210,7 +231,8 @@ float soften(const AttendArgs& a, int64_t row) {
 }
 
 template <typename Source>
-CRIBLE_INLINE void attend_source(const AttendArgs& a, const Source& source) {
+CRIBLE_INLINE void attend_source(const AttendArgs& a, const KeyTile& tile, const Source& source) {
+  const bool scaled = tile.k_scale[0] != nullptr;
   for_row_pieces(a.rows, [&]<int R>(int64_t row) {
     if (a.keys <= 8) {
       score_panel<R, 1>(a, row, source);
@@ -220,24 +242,26 @@ CRIBLE_INLINE void attend_source(const AttendArgs& a, const Source& source) {
       score_panel<R, 4>(a, row, source);
     }
   });
+  for (int64_t row = 0; scaled && row < a.rows; ++row) scale_keys(a, row, tile.k_scale);
   if (a.softcap != 0.0f) cap(a);
   for_row_pieces(a.rows, [&]<int R>(int64_t row) {
     float factor[R];
     CRIBLE_UNROLL
     for (int r = 0; r < R; ++r) factor[r] = soften(a, row + r);
+    for (int r = 0; scaled && r < R; ++r) scale_keys(a, row + r, tile.v_scale);
     int64_t d = 0;
     for (; d + 32 <= a.head_size; d += 32) value_panel<R, 4>(a, row, d, factor, source);
     for (; d < a.head_size; d += 8) value_panel<R, 1>(a, row, d, factor, source);
   });
 }
 
-void attend(const AttendArgs& args, const float* k_tile, const float* v_tile) {
-  attend_source(args, TileSource{k_tile, v_tile, args.head_size});
+void attend(const AttendArgs& args, const KeyTile& tile, const float* k_tile, const float* v_tile) {
+  attend_source(args, tile, TileSource{k_tile, v_tile, args.head_size});
 }
 
 template <typename Type>
 void attend_cached(const AttendArgs& args, const KeyTile& tile, const KeyTile& next) {
-  attend_source(args, CacheSource<Type>{tile, next});
+  attend_source(args, tile, CacheSource<Type>{tile, next});
 }
 
 template <typename Type>
@@ -246,7 +270,8 @@ constexpr CacheKernels kCacheKernels = {load<Type>, attend_cached<Type>};
 }  // namespace
 
 const AttentionKernels& attention_kernels_avx2() {
-  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, attend};
+  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, kCacheKernels<BFloat>,
+                                                kCacheKernels<Integer>, attend};
   return kernels;
 }
 

@@ -66,7 +66,15 @@ int64_t thread_floats(int64_t max_rows, int64_t head_size) {
 }
 
 const CacheKernels& kernels_of(const AttentionKernels& kernels, DType dtype) {
-  return dtype == DType::kF16 ? kernels.f16 : kernels.f32;
+  switch (dtype) {
+    case DType::kF32: return kernels.f32;
+    case DType::kF16: return kernels.f16;
+    case DType::kBF16: return kernels.bf16;
+    case DType::kI8: return kernels.i8;
+    default: break;
+  }
+  CHECK(false, "no KV cache of type {}", dtype_name(dtype));
+  return kernels.f32;
 }
 
 struct Call {
@@ -102,7 +110,10 @@ struct Call {
 
 class Worker {
  public:
-  Worker(const Call& call, float* memory) : call_(call), head_size_(call.args.cache.head_size) {
+  Worker(const Call& call, float* memory)
+      : call_(call),
+        head_size_(call.args.cache.head_size),
+        head_bytes_(kv_head_bytes(call.args.cache.dtype, call.args.cache.block_size, head_size_)) {
     k_tile_ = memory;
     v_tile_ = k_tile_ + kKeyTile * head_size_;
     q_ = v_tile_ + kKeyTile * head_size_;
@@ -129,7 +140,7 @@ class Worker {
         if (on_cache) {
           call_.cache_kernels.attend(args, tile, next);
         } else {
-          call_.kernels.attend(args, k_tile_, v_tile_);
+          call_.kernels.attend(args, tile, k_tile_, v_tile_);
         }
       });
       tile = next;
@@ -203,9 +214,16 @@ class Worker {
       const int64_t key = position + std::clamp(g, tile.first_group, tile.end_group - 1) * kKeyGroup;
       const int64_t offset = key % cache.block_size;
       const int64_t block = table[key / cache.block_size];
-      const int64_t base = (block * cache.kv_heads + unit.kv_head) * cache.block_size * head_size_;
-      tile.k[g] = static_cast<const std::byte*>(cache.k) + (base + offset) * element;
-      tile.v[g] = static_cast<const std::byte*>(cache.v) + (base + offset * head_size_) * element;
+      const int64_t base = (block * cache.kv_heads + unit.kv_head) * head_bytes_;
+      const std::byte* k = static_cast<const std::byte*>(cache.k) + base;
+      const std::byte* v = static_cast<const std::byte*>(cache.v) + base;
+      tile.k[g] = k + offset * element;
+      tile.v[g] = v + offset * head_size_ * element;
+      if (cache.dtype == DType::kI8) {
+        const int64_t scales = cache.block_size * head_size_ + offset * static_cast<int64_t>(sizeof(float));
+        tile.k_scale[g] = reinterpret_cast<const float*>(k + scales);
+        tile.v_scale[g] = reinterpret_cast<const float*>(v + scales);
+      }
     }
     return tile;
   }
@@ -236,6 +254,7 @@ class Worker {
 
   const Call& call_;
   const int64_t head_size_;
+  const int64_t head_bytes_;
   float* k_tile_;
   float* v_tile_;
   float* q_;
@@ -305,7 +324,6 @@ int64_t attention_scratch_bytes(int64_t max_tokens, int64_t heads, int64_t head_
 
 void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args) {
   const KvCacheView& cache = args.cache;
-  CHECK(cache.dtype == DType::kF16 || cache.dtype == DType::kF32, "no KV cache of type {}", dtype_name(cache.dtype));
   CHECK(cache.head_size % 8 == 0 && cache.block_size % 8 == 0, "head size {} and block size {} must be multiples of 8",
         cache.head_size, cache.block_size);
   CHECK(args.heads % cache.kv_heads == 0, "{} heads cannot share {} KV heads", args.heads, cache.kv_heads);

@@ -1,9 +1,10 @@
 // The inside of attention: one tile of 32 keys against a few query rows, per instruction set.
 //
 // Arithmetic, the same in every kernel, so that all agree bit for bit. score = Σ q·k by fused
-// multiply-add over the head's elements in ascending order, then capped if asked. The running maximum is updated
-// once a tile; p = exponential(score - maximum); p is added to eight partial sums (key modulo 8, ascending
-// keys); out = out · factor, then out = fma(p, v, out) over the tile's keys in ascending order.
+// multiply-add over the head's elements in ascending order, times the key's scale if the cache holds
+// integers, then capped if asked. The running maximum is updated once a tile; p = exponential(score - maximum);
+// p is added to eight partial sums (key modulo 8, ascending keys); out = out · factor, then
+// out = fma(p, v, out) over the tile's keys in ascending order, with p times the value's scale for integers.
 // Only keys that a row may see take part: nothing else can reach its result, not even as 0 · x.
 #pragma once
 
@@ -21,6 +22,8 @@ inline constexpr int64_t kSumLanes = 8;
 struct KeyTile {
   const void* k[kTileGroups];  // the group's first key's first element in [head_size, block_size]
   const void* v[kTileGroups];  // the group's first key's row in [block_size, head_size]
+  const float* k_scale[kTileGroups];  // of the group's eight keys; null unless the cache holds integers
+  const float* v_scale[kTileGroups];
   int64_t block_size;
   int64_t head_size;
   int64_t first_group;  // groups [first_group, end_group) hold visible keys
@@ -42,15 +45,16 @@ struct AttendArgs {
 
 // For one cache type.
 struct CacheKernels {
-  // Converts groups [first_group, end_group) to k_tile [head_size, kKeyTile] and v_tile [kKeyTile, head_size].
+  // Converts groups [first_group, end_group), not yet scaled, to k_tile [head_size, kKeyTile] and v_tile
+  // [kKeyTile, head_size].
   void (*load)(const KeyTile& tile, float* k_tile, float* v_tile);
   // Attends straight to the cache, converting on the way: cheaper for few rows. `next` is fetched ahead.
   void (*attend)(const AttendArgs& args, const KeyTile& tile, const KeyTile& next);
 };
 
 struct AttentionKernels {
-  CacheKernels f32, f16;
-  void (*attend)(const AttendArgs& args, const float* k_tile, const float* v_tile);
+  CacheKernels f32, f16, bf16, i8;
+  void (*attend)(const AttendArgs& args, const KeyTile& tile, const float* k_tile, const float* v_tile);
 };
 
 const AttentionKernels& attention_kernels_scalar();

@@ -14,9 +14,17 @@ struct Half {
   using Element = uint16_t;
   static float convert(uint16_t x) { return half_to_float(x); }
 };
+struct BFloat {
+  using Element = uint16_t;
+  static float convert(uint16_t x) { return bfloat16_to_float(x); }
+};
 struct Single {
   using Element = float;
   static float convert(float x) { return x; }
+};
+struct Integer {
+  using Element = int8_t;
+  static float convert(int8_t x) { return x; }
 };
 
 // One key's element d, and one value's, of the tile.
@@ -54,13 +62,14 @@ void load(const KeyTile& tile, float* k_tile, float* v_tile) {
 }
 
 template <typename Source>
-void attend_row(const AttendArgs& a, int64_t row, const Source& source) {
+void attend_row(const AttendArgs& a, int64_t row, const KeyTile& tile, const Source& source) {
   const float* q = a.q + row * a.head_size;
   float* score = a.score + row * kKeyTile;
   float maximum = a.maximum[row];
   for (int64_t j = a.first; j < a.keys; ++j) {
     score[j] = 0.0f;
     for (int64_t d = 0; d < a.head_size; ++d) score[j] = std::fma(q[d], source.key(j, d), score[j]);
+    if (tile.k_scale[0] != nullptr) score[j] *= tile.k_scale[j / kKeyGroup][j % kKeyGroup];
     if (a.softcap != 0.0f) score[j] = a.softcap * hyperbolic_tangent(score[j] * (1.0f / a.softcap));
     maximum = std::max(maximum, score[j]);
   }
@@ -71,6 +80,7 @@ void attend_row(const AttendArgs& a, int64_t row, const Source& source) {
   for (int64_t j = a.first; j < a.keys; ++j) {
     score[j] = exponential(score[j] - maximum);
     sum[j % kSumLanes] += score[j];
+    if (tile.v_scale[0] != nullptr) score[j] *= tile.v_scale[j / kKeyGroup][j % kKeyGroup];
   }
   float* out = a.out + row * a.head_size;
   for (int64_t d = 0; d < a.head_size; ++d) {
@@ -80,14 +90,14 @@ void attend_row(const AttendArgs& a, int64_t row, const Source& source) {
   }
 }
 
-void attend(const AttendArgs& args, const float* k_tile, const float* v_tile) {
+void attend(const AttendArgs& args, const KeyTile& tile, const float* k_tile, const float* v_tile) {
   const TileSource source = {k_tile, v_tile, args.head_size};
-  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, source);
+  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, tile, source);
 }
 
 template <typename Type>
 void attend_cached(const AttendArgs& args, const KeyTile& tile, const KeyTile&) {
-  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, CacheSource<Type>{tile});
+  for (int64_t row = 0; row < args.rows; ++row) attend_row(args, row, tile, CacheSource<Type>{tile});
 }
 
 template <typename Type>
@@ -96,7 +106,8 @@ constexpr CacheKernels kCacheKernels = {load<Type>, attend_cached<Type>};
 }  // namespace
 
 const AttentionKernels& attention_kernels_scalar() {
-  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, attend};
+  static constexpr AttentionKernels kernels = {kCacheKernels<Single>, kCacheKernels<Half>, kCacheKernels<BFloat>,
+                                                kCacheKernels<Integer>, attend};
   return kernels;
 }
 

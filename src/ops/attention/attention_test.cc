@@ -25,13 +25,15 @@ std::vector<float> run(Stream& stream, PagedCase& c) {
   return out;
 }
 
-// float64 attention of one query head; also the largest magnitude among the visible values.
+// float64 attention of one query head over keys and values as the cache holds them; also the largest magnitude
+// among the visible values.
 struct Expected {
   std::vector<double> out;
   double largest_value = 0;
   double score_bound = 0;  // largest Σ |q·k|·scale over the keys, and of the cap's own roundings
 };
-Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t head) {
+Expected reference(const PagedCase& c, const std::vector<float>& keys, const std::vector<float>& values, int64_t token,
+                   int64_t head) {
   const int64_t visible = c.positions[static_cast<size_t>(token)] + 1, kv = head / (c.heads / c.kv_heads);
   const float* q = c.q.data() + (token * c.heads + head) * c.head_size;
   Expected e;
@@ -43,7 +45,7 @@ Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t h
     double s = 0, bound = 0;
     for (int64_t d = 0; d < c.head_size; ++d) {
       const double product = static_cast<double>(q[d]) *
-                             static_cast<double>(c.rounded(c.keys[sequence][(p * c.kv_heads + kv) * c.head_size + d]));
+                             static_cast<double>(keys[(p * c.kv_heads + kv) * c.head_size + d]);
       s += product;
       bound += std::abs(product);
     }
@@ -61,7 +63,7 @@ Expected reference(const PagedCase& c, size_t sequence, int64_t token, int64_t h
   for (int64_t p = first; p < visible; ++p) sum += (score[p] = std::exp(score[p] - maximum));
   for (int64_t p = first; p < visible; ++p) {
     for (int64_t d = 0; d < c.head_size; ++d) {
-      const double v = static_cast<double>(c.rounded(c.values[sequence][(p * c.kv_heads + kv) * c.head_size + d]));
+      const double v = static_cast<double>(values[(p * c.kv_heads + kv) * c.head_size + d]);
       e.out[d] += score[p] / sum * v;
       e.largest_value = std::max(e.largest_value, std::abs(v));
     }
@@ -75,7 +77,7 @@ void expect_close(const PagedCase& c, const std::vector<float>& out, const char*
   for (size_t s = 0; s < c.shapes.size(); ++s) {
     for (int64_t t = c.query_start[s]; t < c.query_start[s + 1]; ++t) {
       for (int64_t h = 0; h < c.heads; ++h) {
-        const Expected e = reference(c, s, t, h);
+        const Expected e = reference(c, c.stored_keys[s], c.stored_values[s], t, h);
         const double epsilon = 0x1p-24;
         const double bound = epsilon * e.largest_value *
                              (2.0 * static_cast<double>(c.head_size) * e.score_bound +
@@ -96,12 +98,53 @@ TEST(Attention, AgreesWithFloat64) {
   };
   for (CpuIsa isa : available_isas()) {
     for (Heads h : {Heads{3, 3, 64}, Heads{9, 3, 64}, Heads{4, 1, 80}, Heads{8, 1, 128}, Heads{2, 2, 8}}) {
-      for (DType dtype : {DType::kF16, DType::kF32}) {
+      for (DType dtype : {DType::kF16, DType::kF32, DType::kBF16, DType::kI8}) {
         const int64_t block_size = int64_t{8} << random.integer(0, 2);
-        PagedCase c(random, {{1, 1}, {33, 33}, {random.integer(40, 90), 1}, {300, 5}, {31, 3}}, h.heads, h.kv_heads,
+        PagedCase c(random, {{1, 1}, {33, 33}, {random.integer(40, 90), 1}, {290, 5}, {31, 3}}, h.heads, h.kv_heads,
                     h.head_size, block_size, dtype);
         Stream stream = make_stream(2, isa, c);
         expect_close(c, run(stream, c), cpu_isa_name(isa));
+      }
+    }
+  }
+}
+
+// What the cache's type costs. An element is off by at most `unit` of itself (half a unit in the last place of
+// its format) or, for integers, half a step of its vector; a score by δ = Σ|q|·|Δk|·scale; its weight by a factor
+// within e^±2δ; a mean of values v by (e^2δ - 1)·max|v| + max|Δv|.
+TEST(Attention, NarrowCachesStayWithinTheirFormatsErrorOfFloat64) {
+  RandomValues random(7);
+  for (const auto& [dtype, unit] : {std::pair(DType::kF16, 0x1p-11), {DType::kBF16, 0x1p-8}, {DType::kI8, 0.0}}) {
+    PagedCase c(random, {{400, 3}, {90, 90}}, 4, 2, 64, 16, dtype);
+    Stream stream = make_stream(2, available_isas().back(), c);
+    const std::vector<float> out = run(stream, c);
+    const auto error = [&, dtype = dtype, unit = unit](const float* vector, int64_t d) {
+      if (dtype != DType::kI8) return unit * static_cast<double>(std::abs(vector[d]));
+      float largest = 0.0f;
+      for (int64_t i = 0; i < c.head_size; ++i) largest = std::max(largest, std::abs(vector[i]));
+      return static_cast<double>(largest) / 254.0 * (1.0 + 0x1p-14);  // the rounding of x · inverse
+    };
+    for (size_t s = 0; s < c.shapes.size(); ++s) {
+      for (int64_t t = c.query_start[s]; t < c.query_start[s + 1]; t += 7) {
+        for (int64_t h = 0; h < c.heads; ++h) {
+          const Expected e = reference(c, c.keys[s], c.values[s], t, h);
+          double delta = 0, value_error = 0;
+          for (int64_t p = 0; p <= c.positions[static_cast<size_t>(t)]; ++p) {
+            const int64_t at = (p * c.kv_heads + h / 2) * c.head_size;
+            double score_error = 0;
+            for (int64_t d = 0; d < c.head_size; ++d) {
+              const double q = static_cast<double>(c.q[(t * c.heads + h) * c.head_size + d] * c.scale());
+              score_error += std::abs(q) * error(&c.keys[s][at], d);
+              value_error = std::max(value_error, error(&c.values[s][at], d));
+            }
+            delta = std::max(delta, score_error);
+          }
+          const double bound = std::expm1(2 * delta) * e.largest_value + value_error + 1e-5;
+          for (int64_t d = 0; d < c.head_size; ++d) {
+            const double difference = static_cast<double>(out[(t * c.heads + h) * c.head_size + d]) - e.out[d];
+            ASSERT_LE(std::abs(difference), bound) << dtype_name(dtype) << " token " << t << " head " << h;
+          }
+        }
       }
     }
   }
@@ -129,10 +172,10 @@ TEST(Attention, WindowAndSoftcapAgreeWithFloat64) {
 
 // One sequence computed in one go, in chunks of random sizes and token by token, among other
 // sequences and on several thread counts: every row must have the same bits.
-void expect_independent_rows(CpuIsa isa, int64_t window, float softcap) {
+void expect_independent_rows(CpuIsa isa, DType dtype, int64_t window, float softcap) {
   const int64_t total = isa == CpuIsa::kScalar ? 300 : 600;
   RandomValues random(2);
-  PagedCase whole(random, {{total, total}}, 6, 2, 64, 16, DType::kF16);
+  PagedCase whole(random, {{total, total}}, 6, 2, 64, 16, dtype);
   whole.window = window;
   whole.logit_softcap = softcap;
   Stream reference_stream = make_stream(1, isa, whole);
@@ -143,7 +186,7 @@ void expect_independent_rows(CpuIsa isa, int64_t window, float softcap) {
       const int64_t queries = std::min(end, threads == 2 ? 1 + random.integer(0, 5) : random.integer(1, 150));
       // The sequence itself, cut off at `end`, between two others that share its pool layout.
       const std::vector<SequenceShape> others = {{random.integer(1, 600), 1}, {20, random.integer(1, 20)}};
-      PagedCase c(random, {others[0], {end, queries}, others[1]}, 6, 2, 64, 16, DType::kF16);
+      PagedCase c(random, {others[0], {end, queries}, others[1]}, 6, 2, 64, 16, dtype);
       PagedCase same = c;
       same.window = window;
       same.logit_softcap = softcap;
@@ -162,8 +205,8 @@ void expect_independent_rows(CpuIsa isa, int64_t window, float softcap) {
 }
 TEST(Attention, RowsDoNotDependOnChunkingCompanionsOrThreads) {
   for (CpuIsa isa : available_isas()) {
-    expect_independent_rows(isa, 0, 0.0f);
-    expect_independent_rows(isa, 100, 30.0f);
+    expect_independent_rows(isa, DType::kF16, 0, 0.0f);
+    expect_independent_rows(isa, DType::kI8, 100, 30.0f);
   }
 }
 
@@ -171,7 +214,8 @@ TEST(Attention, InstructionSetsAgreeBitForBit) {
   RandomValues random(3);
   for (int64_t head_size : {64, 80, 128}) {
     for (int64_t window : {0, 77}) {
-      PagedCase c(random, {{530, 10}, {300, 1}, {7, 7}}, 3, 1, head_size, 16, DType::kF16);
+      const DType dtype = window == 0 ? DType::kF16 : DType::kI8;
+      PagedCase c(random, {{530, 10}, {300, 1}, {7, 7}}, 3, 1, head_size, 16, dtype);
       c.window = window;
       c.logit_softcap = window == 0 ? 0.0f : 1.5f;
       Stream scalar = make_stream(1, CpuIsa::kScalar, c);
@@ -198,9 +242,10 @@ TEST(Attention, SurvivesExtremeScores) {
 
 TEST(Attention, FaultyKeyReachesOnlyRowsThatSeeIt) {
   for (CpuIsa isa : available_isas()) {
-    for (bool in_key : {true, false}) {
+    for (const auto& [in_key, dtype] : {std::pair(true, DType::kF16), {false, DType::kF16}, {true, DType::kI8},
+                                         {false, DType::kI8}}) {
       RandomValues random(5);
-      PagedCase c(random, {{70, 70}, {40, 4}}, 3, 1, 64, 16, DType::kF16);
+      PagedCase c(random, {{70, 70}, {40, 4}}, 3, 1, 64, 16, dtype);
       const int64_t at = 45;
       (in_key ? c.keys : c.values)[0][at * c.head_size + 3] = std::numeric_limits<float>::quiet_NaN();
       c.fill_cache();

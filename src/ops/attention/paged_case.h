@@ -28,8 +28,8 @@ struct PagedCase {
   int64_t num_tokens = 0, num_blocks = 0, table_stride = 0;
   std::vector<int32_t> query_start, context_length, block_table, positions;
   std::vector<int64_t> slots, first_kept;  // of each sequence, once some are forgotten
-  // Logical keys and values [kv_heads, head_size] per sequence and position, before rounding to `dtype`.
-  std::vector<std::vector<float>> keys, values;
+  // Logical keys and values [kv_heads, head_size] per sequence and position, before and after rounding to `dtype`.
+  std::vector<std::vector<float>> keys, values, stored_keys, stored_values;
   std::vector<float> q;
   int64_t window = 0;
   float logit_softcap = 0.0f;
@@ -74,8 +74,6 @@ struct PagedCase {
     return {q.data(), heads * head_size, out, heads * head_size, heads, scale(), cache(), window, logit_softcap};
   }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_size)); }
-  float rounded(float x) const { return dtype == DType::kF16 ? half_to_float(float_to_half(x)) : x; }
-
   // First position that the query token sees.
   int64_t first_visible(int64_t token) const {
     return window == 0 ? 0 : std::max<int64_t>(0, positions[static_cast<size_t>(token)] + 1 - window);
@@ -95,23 +93,21 @@ struct PagedCase {
     fill_cache();
   }
 
-  // Places that hold no token are NaN, which must not reach any result.
+  // Places that hold no token are NaN (integers: with scale NaN), which must not reach any result.
   void fill_cache() {
-    const int64_t elements = num_blocks * block_size * kv_heads * head_size;
-    k_cache.resize(static_cast<size_t>(dtype_row_bytes(dtype, elements)));
-    v_cache.resize(k_cache.size());
-    std::memset(k_cache.data(), 0xFF, k_cache.size());
-    std::memset(v_cache.data(), 0xFF, v_cache.size());
+    const int64_t head_bytes = kv_head_bytes(dtype, block_size, head_size);
+    k_cache.assign(static_cast<size_t>(num_blocks * kv_heads * head_bytes), std::byte{0xFF});
+    v_cache = k_cache;
+    stored_keys = keys;
+    stored_values = values;
     for (size_t s = 0; s < shapes.size(); ++s) {
       for (int64_t p = first_kept.empty() ? 0 : first_kept[s]; p < shapes[s].context; ++p) {
         for (int64_t h = 0; h < kv_heads; ++h) {
-          const int64_t at = slot(s, p);
-          const int64_t head = (at / block_size * kv_heads + h) * block_size * head_size;
-          for (int64_t d = 0; d < head_size; ++d) {
-            const size_t logical = static_cast<size_t>((p * kv_heads + h) * head_size + d);
-            put(k_cache, head + d * block_size + at % block_size, keys[s][logical]);
-            put(v_cache, head + at % block_size * head_size + d, values[s][logical]);
-          }
+          const int64_t head = (slot(s, p) / block_size * kv_heads + h) * head_bytes;
+          const int64_t offset = slot(s, p) % block_size;
+          const size_t logical = static_cast<size_t>((p * kv_heads + h) * head_size);
+          put(k_cache.data() + head, offset, offset, block_size, &keys[s][logical], &stored_keys[s][logical]);
+          put(v_cache.data() + head, offset, offset * head_size, 1, &values[s][logical], &stored_values[s][logical]);
         }
       }
     }
@@ -138,13 +134,38 @@ struct PagedCase {
     const int64_t entry = static_cast<int64_t>(sequence) * table_stride + position / block_size;
     return int64_t{block_table[static_cast<size_t>(entry)]} * block_size + position % block_size;
   }
-  void put(std::vector<std::byte>& cache, int64_t index, float x) const {
-    if (dtype == DType::kF16) {
-      const uint16_t h = float_to_half(x);
-      std::memcpy(cache.data() + index * 2, &h, 2);
-    } else {
-      std::memcpy(cache.data() + index * 4, &x, 4);
+  // One token's vector x, from element `first` of a head's block on, `stride` elements apart; `stored` becomes
+  // what the cache then holds.
+  void put(std::byte* head, int64_t token, int64_t first, int64_t stride, const float* x, float* stored) const {
+    float scale = 0.0f;
+    for (int64_t d = 0; d < head_size; ++d) {
+      scale = std::isfinite(x[d]) ? std::max(scale, std::abs(x[d]) / 127.0f) : std::numeric_limits<float>::quiet_NaN();
+      if (std::isnan(scale)) break;
     }
+    if (dtype == DType::kI8) {
+      std::memcpy(head + block_size * head_size + token * 4, &scale, 4);
+    }
+    const float inverse = scale > 0.0f ? 127.0f / largest(x) : 0.0f;
+    for (int64_t d = 0; d < head_size; ++d) {
+      std::byte* place = head + (first + d * stride) * dtype_block_bytes(dtype);
+      if (dtype == DType::kI8) {
+        const auto integer = static_cast<int8_t>(inverse == 0.0f ? 0.0f : std::nearbyint(x[d] * inverse));
+        std::memcpy(place, &integer, 1);
+        stored[d] = static_cast<float>(integer) * scale;
+      } else if (dtype == DType::kF32) {
+        std::memcpy(place, x + d, 4);
+        stored[d] = x[d];
+      } else {
+        const uint16_t bits = dtype == DType::kF16 ? float_to_half(x[d]) : float_to_bfloat16(x[d]);
+        std::memcpy(place, &bits, 2);
+        stored[d] = dtype == DType::kF16 ? half_to_float(bits) : bfloat16_to_float(bits);
+      }
+    }
+  }
+  float largest(const float* x) const {
+    float magnitude = 0.0f;
+    for (int64_t d = 0; d < head_size; ++d) magnitude = std::max(magnitude, std::abs(x[d]));
+    return magnitude;
   }
 };
 
