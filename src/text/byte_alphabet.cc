@@ -1,6 +1,7 @@
 #include "text/byte_alphabet.h"
 
 #include <array>
+#include <charconv>
 
 namespace crible {
 namespace {
@@ -73,6 +74,15 @@ std::string bytes_to_alphabet(std::string_view bytes) {
     }
   }
   return text;
+}
+
+std::optional<uint8_t> parse_byte_token(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return std::nullopt;
+  unsigned value = 0;
+  const char* end = text.data() + 5;
+  const auto parsed = std::from_chars(text.data() + 3, end, value, 16);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  return static_cast<uint8_t>(value);
 }
 
 }  // namespace crible

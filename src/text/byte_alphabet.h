@@ -19,4 +19,7 @@ std::optional<std::string> bytes_from_alphabet(std::string_view text);
 // " hello" -> "Ġhello".
 std::string bytes_to_alphabet(std::string_view bytes);
 
+// "<0x0A>", the other way of writing a byte's token, -> 10. Nothing for another text.
+std::optional<uint8_t> parse_byte_token(std::string_view text);
+
 }  // namespace crible

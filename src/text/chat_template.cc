@@ -28,10 +28,18 @@ jinja::Template::Variables variables_of(const ChatContext& context) {
 
 }  // namespace
 
-Result<ChatTemplate> ChatTemplate::parse(std::string source) {
+Result<ChatTemplate> ChatTemplate::parse(std::string source, std::optional<std::string> tool_source) {
   auto parsed = jinja::Template::parse(source);
   if (!parsed) return tl::unexpected<Error>(with_context(std::move(parsed.error()), "chat template"));
-  return ChatTemplate(std::move(source), std::move(*parsed));
+  std::optional<jinja::Template> tool_template;
+  if (tool_source) {
+    auto parsed_tool = jinja::Template::parse(*tool_source);
+    if (!parsed_tool) {
+      return tl::unexpected<Error>(with_context(std::move(parsed_tool.error()), "chat template for tools"));
+    }
+    tool_template = std::move(*parsed_tool);
+  }
+  return ChatTemplate(std::move(source), std::move(*parsed), std::move(tool_template));
 }
 
 Result<std::string> ChatTemplate::render(const ChatContext& context) const {
@@ -44,7 +52,9 @@ Result<std::string> ChatTemplate::render(const ChatContext& context) const {
   const auto now = context.time.value_or(std::chrono::system_clock::now());
   jinja::Limits limits;
   for (const auto& [name, value] : variables) limits.max_steps += kStepsPerInputWeight * value.weight();
-  auto rendered = template_.render(variables, limits, now);
+  const bool offers_tools = context.tools.is_array() && !context.tools.empty();
+  const jinja::Template& chosen = tool_template_ && offers_tools ? *tool_template_ : template_;
+  auto rendered = chosen.render(variables, limits, now);
   if (!rendered) return tl::unexpected<Error>(with_context(std::move(rendered.error()), "chat template"));
   return rendered;
 }

@@ -1,6 +1,8 @@
 // Streaming detokenisation: tokens in, valid UTF-8 out as soon as it is complete. A token that ends
 // inside a character is held back until the next completes it; bytes that no continuation can
-// complete become U+FFFD. All pieces joined equal Tokenizer::decode of all tokens.
+// complete become U+FFFD. All pieces joined equal Tokenizer::decode of all tokens, but
+// for the space at the beginning that some vocabularies put before a text: a generation goes on
+// after its prompt, so it is kept here.
 // One generation, one detokenizer; not thread-safe.
 #pragma once
 

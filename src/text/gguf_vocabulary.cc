@@ -7,6 +7,7 @@ constexpr std::string_view kModel = "tokenizer.ggml.model";
 constexpr std::string_view kPre = "tokenizer.ggml.pre";
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr std::string_view kTokenType = "tokenizer.ggml.token_type";
+constexpr std::string_view kScores = "tokenizer.ggml.scores";
 constexpr std::string_view kMerges = "tokenizer.ggml.merges";
 
 Result<std::optional<TokenId>> read_optional_id(const GgufFile& file, std::string_view key,
@@ -64,14 +65,53 @@ Status read_merges(const GgufFile& file, Vocabulary& vocabulary) {
   return {};
 }
 
+Status read_scores(const GgufFile& file, Vocabulary& vocabulary) {
+  CRIBLE_TRY(const std::vector<double>* scores, file.get_floats(kScores));
+  if (scores->size() != vocabulary.texts.size()) {
+    return fail(ErrorCode::kCorrupt, "{}: {} has {} entries for {} tokens; convert the model again",
+                file.path(), kScores, scores->size(), vocabulary.texts.size());
+  }
+  vocabulary.scores.assign(scores->begin(), scores->end());
+  return {};
+}
+
+// SentencePiece: what is not stated is as llama.cpp takes it.
+Status read_sentence_piece(const GgufFile& file, Vocabulary& vocabulary) {
+  vocabulary.segmentation = Segmentation::kScoredMerges;
+  vocabulary.byte_fallback = true;
+  CRIBLE_RETURN_IF_ERROR(read_scores(file, vocabulary));
+  CRIBLE_TRY(const auto prefix, read_optional_flag(file, "tokenizer.ggml.add_space_prefix"));
+  vocabulary.add_space_prefix = prefix.value_or(true);
+  CRIBLE_TRY(const auto collapse, read_optional_flag(file, "tokenizer.ggml.remove_extra_whitespaces"));
+  vocabulary.collapse_spaces = collapse.value_or(false);
+  const auto usual = [&](std::optional<TokenId>& id, TokenId value) {
+    if (!id && static_cast<size_t>(value) < vocabulary.texts.size()) id = value;
+  };
+  usual(vocabulary.unknown, 0);
+  usual(vocabulary.bos, 1);
+  usual(vocabulary.eos, 2);
+  return {};
+}
+
+Status read_byte_level_bpe(const GgufFile& file, Vocabulary& vocabulary) {
+  CRIBLE_RETURN_IF_ERROR(read_merges(file, vocabulary));
+  vocabulary.pre_tokenizer = "default";  // files older than the key
+  if (file.has(kPre)) {
+    CRIBLE_TRY(const std::string_view pre, file.get_string(kPre));
+    vocabulary.pre_tokenizer = pre;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Vocabulary> read_gguf_vocabulary(const GgufFile& file) {
   CRIBLE_TRY(const std::string_view model, file.get_string(kModel));
-  if (model != "gpt2") {
+  const bool sentence_piece = model == "llama";
+  if (model != "gpt2" && !sentence_piece) {
     return fail(ErrorCode::kUnsupported,
-                "{}: {} is \"{}\"; this build reads byte-level BPE (\"gpt2\") only, use a model of the "
-                "Llama 3, Qwen, SmolLM or GPT-2 families",
+                "{}: {} is \"{}\"; this build reads byte-level BPE (\"gpt2\") and SentencePiece BPE "
+                "(\"llama\"), use a model of the Llama, Qwen, Mistral, Gemma, SmolLM or GPT-2 families",
                 file.path(), kModel, model);
   }
   Vocabulary vocabulary;
@@ -82,13 +122,6 @@ Result<Vocabulary> read_gguf_vocabulary(const GgufFile& file) {
   }
   vocabulary.texts.assign(tokens->begin(), tokens->end());
   CRIBLE_RETURN_IF_ERROR(read_kinds(file, vocabulary));
-  CRIBLE_RETURN_IF_ERROR(read_merges(file, vocabulary));
-
-  vocabulary.pre_tokenizer = "default";  // files older than the key
-  if (file.has(kPre)) {
-    CRIBLE_TRY(const std::string_view pre, file.get_string(kPre));
-    vocabulary.pre_tokenizer = pre;
-  }
   const size_t size = vocabulary.texts.size();
   CRIBLE_TRY(vocabulary.bos, read_optional_id(file, "tokenizer.ggml.bos_token_id", size));
   CRIBLE_TRY(vocabulary.eos, read_optional_id(file, "tokenizer.ggml.eos_token_id", size));
@@ -98,6 +131,8 @@ Result<Vocabulary> read_gguf_vocabulary(const GgufFile& file) {
   CRIBLE_TRY(vocabulary.unknown, read_optional_id(file, "tokenizer.ggml.unknown_token_id", size));
   CRIBLE_TRY(vocabulary.add_bos, read_optional_flag(file, "tokenizer.ggml.add_bos_token"));
   CRIBLE_TRY(vocabulary.add_eos, read_optional_flag(file, "tokenizer.ggml.add_eos_token"));
+  CRIBLE_RETURN_IF_ERROR(sentence_piece ? read_sentence_piece(file, vocabulary)
+                                        : read_byte_level_bpe(file, vocabulary));
   return vocabulary;
 }
 

@@ -1,5 +1,6 @@
 // Reads the tokenizer keys of a GGUF file into a Vocabulary. Supports tokenizer.ggml.model "gpt2"
-// (byte-level BPE); another model is kUnsupported, a key missing or malformed is kCorrupt.
+// (byte-level BPE) and "llama" (SentencePiece BPE with scores); another model is kUnsupported, a key
+// missing or malformed is kCorrupt.
 #pragma once
 
 #include "base/result.h"

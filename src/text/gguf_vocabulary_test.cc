@@ -156,9 +156,9 @@ TEST(GgufVocabulary, WhatMayNot) {
 
 TEST(GgufVocabulary, AnotherModelIsUnsupported) {
   Keys keys;
-  keys.model = "llama";
+  keys.model = "bert";
   EXPECT_EQ(keys.error().code, ErrorCode::kUnsupported);
-  EXPECT_THAT(keys.error().message, HasSubstr("\"llama\""));
+  EXPECT_THAT(keys.error().message, HasSubstr("\"bert\""));
 }
 
 TEST(GgufVocabulary, MalformedValuesAreCorrupt) {

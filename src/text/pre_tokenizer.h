@@ -1,17 +1,50 @@
-// Cuts text into the words inside which BPE may merge. The rule is named by the model's file
-// (tokenizer.ggml.pre) and consists of regular expressions applied one after the other: each cuts
-// the pieces that the one before left, at its matches and at the gaps between them.
+// Cuts text into the words inside which the model may merge: steps applied one after the other,
+// each to the pieces that the one before left. The steps come from a rule that a GGUF file names
+// (tokenizer.ggml.pre) or from a tokenizer.json.
 // Immutable after make, safe to share between threads.
 #pragma once
 
-#include <memory>
+#include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/result.h"
+#include "text/text_pattern.h"
 
 namespace crible {
+
+// What becomes of the matches of a splitting pattern.
+enum class SplitBehavior : uint8_t { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+struct SplitStep {
+  TextPattern pattern;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool invert = false;  // what does not match is the match
+};
+
+enum class PrependScheme : uint8_t { kNever, kFirst, kAlways };
+
+// Spaces become a visible character, one is put before the piece (all, or the text's first), and
+// pieces are cut before each.
+struct MetaspaceStep {
+  std::string replacement;
+  PrependScheme prepend = PrependScheme::kAlways;
+  bool split = true;
+};
+
+// A space before each piece that does not begin with one.
+struct PrefixSpaceStep {};
+
+using PreTokenizerStep = std::variant<SplitStep, MetaspaceStep, PrefixSpaceStep>;
+
+// The words of one text. Steps that change the text keep the changed text here.
+struct WordList {
+  std::vector<std::string_view> words;
+  std::deque<std::string> owned;
+};
 
 struct PreTokenizerLimits {
   // Backtracking steps of one match. The rules in the table need a few per character of a run;
@@ -21,31 +54,20 @@ struct PreTokenizerLimits {
 
 class PreTokenizer {
  public:
-  // kUnsupported, with the known names, when the rule is not in the table.
+  // The rule that a GGUF file names. kUnsupported, with the known names, when there is none.
   static Result<PreTokenizer> make(std::string_view name, PreTokenizerLimits limits = {});
-  static std::vector<std::string_view> known_names();
+  // Without steps: every text is one word.
+  PreTokenizer() = default;
+  explicit PreTokenizer(std::vector<PreTokenizerStep> steps) : steps_(std::move(steps)) {}
 
-  PreTokenizer(PreTokenizer&&) noexcept;
-  PreTokenizer& operator=(PreTokenizer&&) noexcept;
-  ~PreTokenizer();
-
-  // text: valid UTF-8. Appends words that, put together, are the text; none is empty. When a match
-  // runs into a limit, the rest of that piece is one word: nothing is lost, and the next rule and
-  // BPE still apply to it.
-  void split(std::string_view text, std::vector<std::string_view>& words) const;
-
-  // A word that is itself in the vocabulary is that token, whatever the merges say.
-  bool ignore_merges() const { return ignore_merges_; }
-  // Whether this family puts a beginning-of-sequence token first when the file does not say.
-  bool add_bos_by_default() const { return add_bos_by_default_; }
+  // text: valid UTF-8. Appends words, none empty, to list.words. Unless a step removes or changes
+  // characters, the words put together are the text. When a match runs into a limit, the rest of
+  // that piece is one word: nothing is lost, and the next step and the model still apply to it.
+  // at_text_start: text is the beginning of what is encoded, not a piece after an added token.
+  void split(std::string_view text, bool at_text_start, WordList& list) const;
 
  private:
-  struct Pattern;
-  PreTokenizer();
-
-  std::vector<Pattern> patterns_;
-  bool ignore_merges_ = false;
-  bool add_bos_by_default_ = false;
+  std::vector<PreTokenizerStep> steps_;
 };
 
 }  // namespace crible

@@ -5,6 +5,8 @@
 
 #include <random>
 
+#include "text/splitting_rules.h"
+
 namespace crible {
 namespace {
 
@@ -13,9 +15,9 @@ using testing::ElementsAre;
 std::vector<std::string_view> split(std::string_view rule, std::string_view text) {
   const auto pre_tokenizer = PreTokenizer::make(rule);
   EXPECT_TRUE(pre_tokenizer) << pre_tokenizer.error().message;
-  std::vector<std::string_view> words;
-  if (pre_tokenizer) pre_tokenizer->split(text, words);
-  return words;
+  WordList list;
+  if (pre_tokenizer) pre_tokenizer->split(text, true, list);
+  return list.words;
 }
 
 TEST(PreTokenizer, Gpt2) {
@@ -69,17 +71,17 @@ TEST(PreTokenizer, WordsOfEveryRuleAreTheTextAgain) {
       "'LL", "é", "Ǆ", "ǅ",  "ǆ",      "北",     "かな",   "ิ",           "٣",          "½",  "!",
       "/",   "€", "—", "😀",  "\u00A0", "\u0085", "\u3000", "\U00031350", "\U0010FFFF", "\0", "\uFFFD"};
   std::mt19937 random(41);
-  for (const std::string_view rule : PreTokenizer::known_names()) {
+  for (const std::string_view rule : splitting_rule_names()) {
     const auto pre_tokenizer = PreTokenizer::make(rule);
     ASSERT_TRUE(pre_tokenizer) << pre_tokenizer.error().message;
-    std::vector<std::string_view> words;
+    WordList list;
     for (int i = 0; i < 300; ++i) {
       std::string text;
       for (size_t n = random() % 25; n > 0; --n) text += kPieces[random() % std::size(kPieces)];
-      words.clear();
-      pre_tokenizer->split(text, words);
+      list.words.clear();
+      pre_tokenizer->split(text, true, list);
       std::string joined;
-      for (const std::string_view word : words) {
+      for (const std::string_view word : list.words) {
         ASSERT_FALSE(word.empty());
         joined += word;
       }
@@ -112,12 +114,12 @@ TEST(PreTokenizer, AMatchThatRunsIntoTheLimitLosesNothing) {
   const auto pre_tokenizer = PreTokenizer::make("qwen2", {.match_steps = 1});
   ASSERT_TRUE(pre_tokenizer);
   const std::string text = "one two   three " + std::string(5000, ' ') + "\t four";
-  std::vector<std::string_view> words;
-  pre_tokenizer->split(text, words);
+  WordList list;
+  pre_tokenizer->split(text, true, list);
   std::string joined;
-  for (const std::string_view word : words) joined += word;
+  for (const std::string_view word : list.words) joined += word;
   EXPECT_EQ(joined, text);
-  EXPECT_LT(words.size(), split("qwen2", text).size());
+  EXPECT_LT(list.words.size(), split("qwen2", text).size());
 }
 
 TEST(PreTokenizer, AnUnknownRuleIsAnErrorThatNamesTheKnown) {

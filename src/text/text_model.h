@@ -17,13 +17,17 @@ class ChatTemplate;
 struct TextModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null when the file has none
-  std::string bos_text;  // empty when there is none
+  std::string bos_text;                               // empty when there is none
   std::string eos_text;
   std::vector<TokenId> end_of_generation;  // tokens that end an answer, ascending
 };
 
-// Opens the GGUF file itself and keeps nothing of it. A chat template that does not parse is an
-// error: answering chats without it would be worse than not starting.
+// path: a GGUF file, or a Hugging Face folder (model_folder.h); nothing of either is kept open. A
+// chat template that does not parse is an error: answering chats without it would be worse than not
+// starting.
 Result<TextModel> load_text_model(const std::filesystem::path& path);
+
+// Fills the fields that follow from the tokenizer.
+void complete_from_tokenizer(TextModel& model);
 
 }  // namespace crible

@@ -18,6 +18,7 @@ class TokenTrie {
 
   // text must not be empty. Of two equal texts the first added stays.
   void add(std::string_view text, TokenId token);
+  bool empty() const { return nodes_.empty(); }
 
   struct Match {
     size_t begin = 0;

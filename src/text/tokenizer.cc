@@ -1,11 +1,11 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
-#include <charconv>
+#include <cmath>
 
 #include "base/check.h"
-#include "text/byte_alphabet.h"
 #include "text/gguf_vocabulary.h"
+#include "text/splitting_rules.h"
 #include "text/utf8.h"
 
 namespace crible {
@@ -31,26 +31,7 @@ bool is_special(TokenKind kind) {
   return kind == TokenKind::kControl || kind == TokenKind::kUnknown;
 }
 
-// "<0x0A>" -> 10
-std::optional<char> parse_byte_token(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return std::nullopt;
-  unsigned value = 0;
-  const char* end = text.data() + 5;
-  const auto parsed = std::from_chars(text.data() + 3, end, value, 16);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  return static_cast<char>(value);
-}
-
-std::string bytes_of_token(const std::string& text, TokenKind kind) {
-  if (kind == TokenKind::kByte) {
-    if (const auto byte = parse_byte_token(text)) return std::string(1, *byte);
-  }
-  if (kind == TokenKind::kNormal) {
-    // Files exist whose added tokens are marked normal: text outside the alphabet is literal.
-    if (auto bytes = bytes_from_alphabet(text)) return *std::move(bytes);
-  }
-  return text;
-}
+constexpr std::string_view kSpaceMark = "\u2581";  // "▁", SentencePiece's space
 
 Status check_sizes(const Vocabulary& vocabulary) {
   if (vocabulary.texts.empty() || vocabulary.texts.size() > kMaxTokens) {
@@ -61,20 +42,40 @@ Status check_sizes(const Vocabulary& vocabulary) {
     return fail(ErrorCode::kCorrupt, "{}: {} token kinds for {} tokens", vocabulary.source,
                 vocabulary.kinds.size(), vocabulary.texts.size());
   }
+  if (vocabulary.segmentation == Segmentation::kScoredMerges) {
+    if (vocabulary.scores.size() != vocabulary.texts.size()) {
+      return fail(ErrorCode::kCorrupt, "{}: {} scores for {} tokens", vocabulary.source,
+                  vocabulary.scores.size(), vocabulary.texts.size());
+    }
+    for (size_t i = 0; i < vocabulary.scores.size(); ++i) {
+      if (std::isnan(vocabulary.scores[i])) {
+        return fail(ErrorCode::kCorrupt, "{}: the score of token {} is not a number", vocabulary.source, i);
+      }
+    }
+  }
   return {};
 }
 
 Status check_named_ids(const Vocabulary& vocabulary) {
   const std::pair<const char*, std::optional<TokenId>> named[] = {
-      {"bos", vocabulary.bos}, {"eos", vocabulary.eos}, {"eot", vocabulary.eot},
-      {"eom", vocabulary.eom}, {"pad", vocabulary.pad}, {"unknown", vocabulary.unknown},
+      {"bos", vocabulary.bos},
+      {"eos", vocabulary.eos},
+      {"eot", vocabulary.eot},
+      {"eom", vocabulary.eom},
+      {"pad", vocabulary.pad},
+      {"unknown", vocabulary.unknown},
+      {"unknown piece", vocabulary.unknown_piece},
+  };
+  const auto check = [&](const char* name, TokenId id) -> Status {
+    if (id >= 0 && static_cast<size_t>(id) < vocabulary.texts.size()) return {};
+    return fail(ErrorCode::kCorrupt, "{}: the {} token is {}, but the vocabulary has ids 0 to {}",
+                vocabulary.source, name, id, vocabulary.texts.size() - 1);
   };
   for (const auto& [name, id] : named) {
-    if (id && (*id < 0 || static_cast<size_t>(*id) >= vocabulary.texts.size())) {
-      return fail(ErrorCode::kCorrupt, "{}: the {} token is {}, but the vocabulary has ids 0 to {}",
-                  vocabulary.source, name, *id, vocabulary.texts.size() - 1);
-    }
+    if (id) CRIBLE_RETURN_IF_ERROR(check(name, *id));
   }
+  for (const TokenId id : vocabulary.ends) CRIBLE_RETURN_IF_ERROR(check("end", id));
+  for (const AddedToken& token : vocabulary.added) CRIBLE_RETURN_IF_ERROR(check("added", token.id));
   if (vocabulary.add_bos.value_or(false) && !vocabulary.bos) {
     return fail(ErrorCode::kCorrupt, "{}: a bos token is to be added, but none is named", vocabulary.source);
   }
@@ -90,6 +91,7 @@ Result<std::unordered_map<std::string_view, TokenId>> index_texts(const Vocabula
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
     const std::string& text = vocabulary.texts[i];
     if (text.empty()) {
+      if (vocabulary.kinds[i] == TokenKind::kUnused) continue;
       return fail(ErrorCode::kCorrupt, "{}: token {} is empty; convert the model again", vocabulary.source,
                   i);
     }
@@ -111,46 +113,120 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_gguf(const GgufFile& fi
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   CRIBLE_RETURN_IF_ERROR(check_sizes(vocabulary));
-  CRIBLE_RETURN_IF_ERROR(check_named_ids(vocabulary));
-  auto pre_tokenizer = PreTokenizer::make(vocabulary.pre_tokenizer);
-  if (!pre_tokenizer) {
-    return tl::unexpected<Error>(with_context(pre_tokenizer.error(), vocabulary.source));
+  TokenizerParts parts;
+  parts.vocabulary = vocabulary;
+  bool add_bos_by_default = true;
+  if (vocabulary.segmentation == Segmentation::kScoredMerges) {
+    std::vector<NormalizerStep> steps;
+    if (vocabulary.collapse_spaces) steps.emplace_back(CollapseSpacesStep{});
+    if (vocabulary.add_space_prefix) {
+      steps.emplace_back(PrependStep{" "});
+      parts.text_rules.leading_space = LeadingSpace::kDropOne;
+    }
+    steps.emplace_back(LiteralReplaceStep{" ", std::string(kSpaceMark)});
+    parts.normalizer = Normalizer(std::move(steps));
+    parts.text_rules.byte_alphabet = false;
+    parts.text_rules.replacements.emplace_back(kSpaceMark, " ");
+  } else {
+    auto pre_tokenizer = PreTokenizer::make(vocabulary.pre_tokenizer);
+    if (!pre_tokenizer) {
+      return tl::unexpected<Error>(with_context(pre_tokenizer.error(), vocabulary.source));
+    }
+    parts.pre_tokenizer = *std::move(pre_tokenizer);
+    const SplittingRule* rule = find_splitting_rule(vocabulary.pre_tokenizer);
+    if (!vocabulary.ignore_merges) parts.vocabulary.ignore_merges = rule->ignore_merges;
+    add_bos_by_default = rule->add_bos;
   }
+  // A flag that asks for a token which is not named is refused in make.
+  if (vocabulary.bos && vocabulary.add_bos.value_or(add_bos_by_default)) parts.prefix = {*vocabulary.bos};
+  if (vocabulary.eos && vocabulary.add_eos.value_or(false)) parts.suffix = {*vocabulary.eos};
+  return make(std::move(parts));
+}
+
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::make(TokenizerParts parts) {
+  const Vocabulary& vocabulary = parts.vocabulary;
+  CRIBLE_RETURN_IF_ERROR(check_sizes(vocabulary));
+  CRIBLE_RETURN_IF_ERROR(check_named_ids(vocabulary));
   CRIBLE_TRY(const auto ids, index_texts(vocabulary));
-  CRIBLE_TRY(MergeTable merges, MergeTable::make(vocabulary, ids));
-  std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(std::move(merges), *std::move(pre_tokenizer)));
+  std::optional<Model> model;
+  if (vocabulary.segmentation == Segmentation::kScoredMerges) {
+    model = ScoredMerges::make(vocabulary);
+  } else {
+    CRIBLE_TRY(model, MergeTable::make(vocabulary, ids));
+  }
+  std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(*std::move(model)));
   tokenizer->bos_ = vocabulary.bos;
   tokenizer->eos_ = vocabulary.eos;
   tokenizer->eot_ = vocabulary.eot;
   tokenizer->pad_ = vocabulary.pad;
-  tokenizer->add_bos_ =
-      vocabulary.add_bos.value_or(vocabulary.bos && tokenizer->pre_tokenizer_.add_bos_by_default());
-  tokenizer->add_eos_ = vocabulary.add_eos.value_or(false);
-  tokenizer->store_tokens(vocabulary);
+  tokenizer->prefix_ = std::move(parts.prefix);
+  tokenizer->suffix_ = std::move(parts.suffix);
+  tokenizer->normalizer_ = std::move(parts.normalizer);
+  tokenizer->pre_tokenizer_ = std::move(parts.pre_tokenizer);
+  tokenizer->leading_space_ = parts.text_rules.leading_space;
+  tokenizer->store_tokens(vocabulary, parts.text_rules);
+  tokenizer->store_added_tokens(vocabulary);
   tokenizer->mark_ends(vocabulary);
   return std::shared_ptr<const Tokenizer>(std::move(tokenizer));
 }
 
-void Tokenizer::store_tokens(const Vocabulary& vocabulary) {
+void Tokenizer::store_tokens(const Vocabulary& vocabulary, const TokenTextRules& rules) {
   const size_t count = vocabulary.texts.size();
   offsets_.reserve(count + 1);
   flags_.assign(count, 0);
   offsets_.push_back(0);
   for (size_t i = 0; i < count; ++i) {
-    const TokenKind kind = vocabulary.kinds[i];
-    bytes_ += bytes_of_token(vocabulary.texts[i], kind);
+    bytes_ += bytes_of_token(vocabulary.texts[i], vocabulary.kinds[i], rules);
     offsets_.push_back(bytes_.size());
-    const TokenId id = static_cast<TokenId>(i);
-    if (is_special(kind)) flags_[i] |= kControlFlag;
-    if (is_special(kind) || kind == TokenKind::kUserDefined) special_.add(vocabulary.texts[i], id);
-    if (kind == TokenKind::kUserDefined) user_defined_.add(vocabulary.texts[i], id);
+    if (is_special(vocabulary.kinds[i])) flags_[i] |= kControlFlag;
   }
   // Views into bytes_ only now that it no longer moves. Special tokens go first and so win.
   by_bytes_.reserve(count);
-  for (const bool special : {true, false}) {
+  const auto place_of = [&](size_t i) {
+    return is_special(vocabulary.kinds[i]) ? 0 : vocabulary.kinds[i] == TokenKind::kByte ? 2 : 1;
+  };
+  for (const int place : {0, 1, 2}) {
     for (size_t i = 0; i < count; ++i) {
       const TokenId id = static_cast<TokenId>(i);
-      if (is_control(id) == special) by_bytes_.emplace(token_bytes(id), id);
+      if (place_of(i) == place && !token_bytes(id).empty()) by_bytes_.emplace(token_bytes(id), id);
+    }
+  }
+  if (!vocabulary.ignore_merges.value_or(false)) return;
+  whole_words_.reserve(count);
+  const bool literal = !rules.byte_alphabet;
+  if (literal) {
+    size_t total = 0;
+    for (const std::string& text : vocabulary.texts) total += text.size();
+    texts_.reserve(total);  // views must not move
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (place_of(i) != 1 || vocabulary.texts[i].empty()) continue;
+    std::string_view word = token_bytes(static_cast<TokenId>(i));
+    if (literal) {
+      const size_t begin = texts_.size();
+      texts_ += vocabulary.texts[i];
+      word = std::string_view(texts_).substr(begin);
+    }
+    whole_words_.emplace(word, static_cast<TokenId>(i));
+  }
+}
+
+void Tokenizer::store_added_tokens(const Vocabulary& vocabulary) {
+  std::unordered_map<TokenId, AddedToken> traits;
+  for (const AddedToken& token : vocabulary.added) traits[token.id] = token;
+  for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
+    const TokenKind kind = vocabulary.kinds[i];
+    if (!is_special(kind) && kind != TokenKind::kUserDefined) continue;
+    AddedToken token{.id = static_cast<TokenId>(i)};
+    if (const auto found = traits.find(token.id); found != traits.end()) token = found->second;
+    const std::string& text = vocabulary.texts[i];
+    if (token.normalized && !normalizer_.empty()) {
+      const std::string normalized = normalizer_.apply(text);
+      if (!normalized.empty()) normalized_added_.add(normalized, is_special(kind), token);
+    } else if (token.normalized) {
+      normalized_added_.add(text, is_special(kind), token);
+    } else {
+      added_.add(text, is_special(kind), token);
     }
   }
 }
@@ -159,6 +235,7 @@ void Tokenizer::mark_ends(const Vocabulary& vocabulary) {
   for (const auto& id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
     if (id) flags_[*id] |= kEndFlag;
   }
+  for (const TokenId id : vocabulary.ends) flags_[id] |= kEndFlag;
   const auto find_special = [&](std::string_view text) -> std::optional<TokenId> {
     const auto id = find_token(text);
     const bool added = id && (is_control(*id) || vocabulary.kinds[*id] == TokenKind::kUserDefined);
@@ -187,15 +264,26 @@ std::string_view Tokenizer::token_bytes(TokenId id) const {
 }
 
 std::string Tokenizer::token_text(TokenId id) const {
-  return decode({&id, 1}, false);
+  std::string text;
+  Utf8Stream stream;
+  stream.push(token_bytes(id), text);
+  stream.flush(text);
+  return text;
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string text;
   Utf8Stream stream;
+  bool at_start = leading_space_ != LeadingSpace::kKeep;
   for (const TokenId id : ids) {
     if (skip_special && is_control(id)) continue;
-    stream.push(token_bytes(id), text);
+    std::string_view bytes = token_bytes(id);
+    if (at_start && !bytes.empty()) {
+      const size_t spaces = std::min(bytes.find_first_not_of(' '), bytes.size());
+      bytes.remove_prefix(leading_space_ == LeadingSpace::kDropOne ? std::min<size_t>(spaces, 1) : spaces);
+      at_start = false;
+    }
+    stream.push(bytes, text);
   }
   stream.flush(text);
   return text;
@@ -216,6 +304,66 @@ std::optional<TokenId> Tokenizer::find_token(std::string_view bytes) const {
   return found == by_bytes_.end() ? std::nullopt : std::optional<TokenId>(found->second);
 }
 
+// One call of encode: from the text through added tokens, normaliser and words to ids.
+class Tokenizer::Encoding {
+ public:
+  Encoding(const Tokenizer& tokenizer, bool parse_special, size_t expected_bytes, std::vector<TokenId>& ids)
+      : tokenizer_(tokenizer), parse_special_(parse_special), ids_(ids) {
+    if (const auto* merges = std::get_if<MergeTable>(&tokenizer.model_)) {
+      bpe_.emplace(*merges, expected_bytes, ids);
+    } else {
+      scored_ = &std::get<ScoredMerges>(tokenizer.model_);
+    }
+  }
+
+  void encode(std::string_view text) {
+    cut_at_tokens(tokenizer_.added_, text,
+                  [&](std::string_view piece, bool first) { encode_raw(piece, first); });
+  }
+
+ private:
+  // Appends the added tokens' ids; use(piece, is the text's beginning) for what stands between.
+  template <typename Use>
+  void cut_at_tokens(const AddedTokens& added, std::string_view text, const Use& use) {
+    for (size_t at = 0; at < text.size();) {
+      AddedTokens::Match match = added.find(text, at, parse_special_);
+      if (match.end == match.begin) match.begin = match.end = text.size();
+      if (match.begin > at) use(text.substr(at, match.begin - at), at == 0);
+      if (match.token >= 0) ids_.push_back(match.token);
+      at = match.end;
+    }
+  }
+
+  void encode_raw(std::string_view piece, bool first) {
+    if (!tokenizer_.normalizer_.empty())
+      piece = list_.owned.emplace_back(tokenizer_.normalizer_.apply(piece));
+    cut_at_tokens(tokenizer_.normalized_added_, piece,
+                  [&](std::string_view part, bool first_part) { encode_words(part, first && first_part); });
+  }
+
+  void encode_words(std::string_view piece, bool first) {
+    list_.words.clear();
+    tokenizer_.pre_tokenizer_.split(piece, first, list_);
+    for (const std::string_view word : list_.words) {
+      if (const auto whole = tokenizer_.whole_words_.find(word); whole != tokenizer_.whole_words_.end()) {
+        ids_.push_back(whole->second);
+      } else if (bpe_) {
+        bpe_->encode(word);
+      } else {
+        scored_->encode(word, queue_, ids_);
+      }
+    }
+  }
+
+  const Tokenizer& tokenizer_;
+  const bool parse_special_;
+  std::vector<TokenId>& ids_;
+  WordList list_;
+  std::optional<BpeSession> bpe_;
+  const ScoredMerges* scored_ = nullptr;
+  MergeQueue queue_;
+};
+
 std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
   CHECK(text.size() < size_t{1} << 31, "text of {} bytes", text.size());
   std::string repaired;
@@ -225,27 +373,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   }
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 3 + 2);
-  if (options.add_special && add_bos_) ids.push_back(*bos_);
-  BpeSession session(merges_, text.size(), ids);
-  std::vector<std::string_view> words;
-  const TokenTrie& trie = options.parse_special ? special_ : user_defined_;
-  for (size_t at = 0; at < text.size();) {
-    TokenTrie::Match match = trie.find(text, at);
-    if (match.length == 0) match.begin = text.size();
-    words.clear();
-    pre_tokenizer_.split(text.substr(at, match.begin - at), words);
-    for (const std::string_view word : words) {
-      const auto whole = pre_tokenizer_.ignore_merges() ? find_token(word) : std::nullopt;
-      if (whole && !is_control(*whole)) {
-        ids.push_back(*whole);
-      } else {
-        session.encode(word);
-      }
-    }
-    if (match.length > 0) ids.push_back(match.token);
-    at = match.begin + match.length;
-  }
-  if (options.add_special && add_eos_) ids.push_back(*eos_);
+  if (options.add_special) ids.assign(prefix_.begin(), prefix_.end());
+  Encoding(*this, options.parse_special, text.size(), ids).encode(text);
+  if (options.add_special) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
   return ids;
 }
 

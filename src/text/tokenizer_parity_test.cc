@@ -126,12 +126,12 @@ TEST(TokenizerParity, WordsEqualHuggingFaceTokenizers) {
     ++columns;
     const auto pre_tokenizer = PreTokenizer::make(name);
     ASSERT_TRUE(pre_tokenizer) << pre_tokenizer.error().message;
-    std::vector<std::string_view> words;
+    WordList list;
     expect_column(golden, column, [&](const std::string& text) {
-      words.clear();
-      pre_tokenizer->split(text, words);
+      list.words.clear();
+      pre_tokenizer->split(text, true, list);
       std::vector<int32_t> lengths;
-      for (const std::string_view word : words) lengths.push_back(static_cast<int32_t>(word.size()));
+      for (const std::string_view word : list.words) lengths.push_back(static_cast<int32_t>(word.size()));
       return lengths;
     });
   }
