@@ -1,19 +1,12 @@
-// The inside of matmul: the packed weight layout, and one rectangle of work as kernels take it.
+// The inside of matmul: one rectangle of work as kernels take it, and which kernels there are.
 //
-// Layout. Rows are packed in groups of 16 (zero rows fill the last group), so that one load serves
-// 16 rows × a few k and an activation is broadcast once for all of them. A group is a sequence of
-// blocks along K:
-//   F32, F16, BF16   block = one k: 16 values.
-//   Q8_0             block = 32 k: 16 half scales, then for each 4 k (at k0): 16 × 4 bytes, holding
-//                    k0, k0+2, k0+1, k0+3 of one row, so that a shift by 8 leaves 16-bit pairs.
-//   Q4_0, Q4_1       block = 32 k: 16 half scales (Q4_1: and 16 half minima), then for each 8 k:
-//                    16 × one 32-bit word; nibble j of its low half is k0+2j, of its high half k0+2j+1.
-// A packed block takes as many bytes as its 16 source blocks.
-//
-// Arithmetic, the same in every kernel, so that all of them agree bit for bit: activations are
-// 16-bit integers with one float32 scale per block of 32; products are summed exactly in 32-bit
-// integers within a block; blocks are added in ascending order by fused multiply-add into one
-// float32 accumulator per output. Float weights: one fused multiply-add per k, ascending.
+// Arithmetic, the same in every kernel, so that all of them agree bit for bit: activations are 16-bit
+// integers with one float32 scale per block of 32; products are summed exactly in 32-bit integers
+// within a sub-block of 32 or 16 (at most 32 · 32767 · 128 < 2²⁷); sub-blocks are added in ascending
+// order by fused multiply-add into one float32 accumulator per output, each as sum · (weight scale ·
+// activation scale), and after it, where the type has one, minimum · (scaled sum of activations). A
+// sub-block's own scale is the product that the format defines, rounded to float32 first. Float weights:
+// one fused multiply-add per k, ascending.
 //
 // This header holds no functions with bodies: it is read by files compiled for several instruction sets.
 #pragma once
@@ -21,18 +14,20 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "device/cpu/cpu_features.h"
+#include "device/dtype.h"
+#include "ops/matmul/packed_layout.h"
+
 namespace crible {
 
-inline constexpr int64_t kPackRows = 16;
-inline constexpr int64_t kQuantBlock = 32;
 inline constexpr int64_t kMaxTaskRows = 192;  // rows of one task: kernels keep their sums on the stack
 
-// Rows of x as the quantised kernels read them.
+// Rows of x as the quantised kernels read them (quantised_rows.h places them).
 struct QuantisedRows {
-  int16_t* values;  // [rows, columns]
-  float* scales;    // [rows, columns / 32]
-  float* sums;      // [rows, columns / 32] scale · sum of the block's values: multiplies Q4_1's minimum
-  int32_t* offsets; // [rows, columns / 32] -8 · sum of the block's values: centres Q4_0's nibbles
+  int16_t* values;     // [rows, columns]
+  float* scales;       // [rows, columns / 32]
+  float* sums;         // [rows, columns / 32] scale · sum of the block's values: multiplies a minimum
+  int32_t* half_sums;  // [rows, columns / 16] sum of the half block's values: centres unsigned weights
 };
 
 struct MatmulTask {
@@ -48,7 +43,7 @@ struct MatmulTask {
   const float* bias;         // [N] or null
   bool accumulate;
   int64_t group_begin, group_end;
-  int64_t row_begin, row_end;
+  int64_t row_begin, row_end;  // at most kMaxTaskRows
 };
 
 using MatmulKernel = void (*)(const MatmulTask& task);
@@ -56,15 +51,32 @@ using MatmulKernel = void (*)(const MatmulTask& task);
 using QuantiseRowsKernel = void (*)(const float* x, int64_t x_stride, int64_t rows, int64_t columns,
                                     const QuantisedRows& q);
 
-struct MatmulKernels {
-  QuantiseRowsKernel quantise_rows;
-  MatmulKernel f32, f16, bf16, q8_0, q4_0, q4_1;
+struct FloatKernels {
+  MatmulKernel f32, f16, bf16;
+};
+struct BlockKernels {  // 32 elements with a scale of their own
+  MatmulKernel q8_0, q4_0, q4_1, q5_0, q5_1;
+};
+struct SuperBlockKernels {  // 256 elements in sub-blocks
+  MatmulKernel q4_k, q5_k, q6_k;
 };
 
-const MatmulKernels& matmul_kernels_scalar();
+void quantise_rows_scalar(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q);
+const FloatKernels& float_kernels_scalar();
+const BlockKernels& block_kernels_scalar();
+const SuperBlockKernels& super_block_kernels_scalar();
 #if defined(__x86_64__)
-const MatmulKernels& matmul_kernels_avx2();
-const MatmulKernels& matmul_kernels_avx512();
+void quantise_rows_avx2(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q);
+const FloatKernels& float_kernels_avx2();
+const BlockKernels& block_kernels_avx2();
+const SuperBlockKernels& super_block_kernels_avx2();
+void quantise_rows_avx512(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q);
+const FloatKernels& float_kernels_avx512();
+const BlockKernels& block_kernels_avx512();
+const SuperBlockKernels& super_block_kernels_avx512();
 #endif
+
+QuantiseRowsKernel quantise_rows_kernel(CpuIsa isa);
+MatmulKernel matmul_kernel(CpuIsa isa, DType dtype);  // of a weight type
 
 }  // namespace crible

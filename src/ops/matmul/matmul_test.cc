@@ -1,5 +1,6 @@
 #include "ops/matmul/matmul.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,7 +16,14 @@ namespace crible {
 namespace {
 
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                                  DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+// A width of whole blocks, about `most` at most.
+int64_t random_width(RandomValues& random, DType dtype, int64_t most) {
+  const int64_t block = std::max<int64_t>(32, dtype_block_size(dtype));
+  return block * random.integer(1, std::max<int64_t>(2, most / block));
+}
 
 Stream make_stream(int threads, CpuIsa isa) {
   auto stream = Stream::create_cpu(threads, isa);
@@ -46,7 +54,7 @@ TEST(Matmul, AgreesWithFloat64) {
   for (CpuIsa isa : available_isas()) {
     for (DType dtype : kWeightTypes) {
       for (int64_t rows : {1, 2, 3, 4, 5, 8, 17}) {
-        const int64_t n = random.integer(1, 70), k = 32 * random.integer(1, 20);
+        const int64_t n = random.integer(1, 70), k = random_width(random, dtype, 640);
         Stream stream = make_stream(2, isa);
         const std::vector<std::byte> data = random.matrix(dtype, n, k);
         const PackedMatrix weight = pack(stream, dtype, n, k, data);
@@ -69,7 +77,7 @@ TEST(Matmul, AgreesWithFloat64) {
               steps += weights * largest;
             }
             const bool quantised = dtype_block_size(dtype) > 1;
-            // Q4_1 adds scale·q and minimum apart: each may be several times their sum.
+            // Types with a minimum or a centre add scale·q and the rest apart: each may be several times their sum.
             const double epsilon = 0x1p-24, spread = quantised ? 8 : 1;
             const double bound = epsilon * static_cast<double>(quantised ? k / 32 + 8 : k) * magnitude * spread +
                                  (quantised ? steps * 0.51 / 32767 : 0);
@@ -88,8 +96,8 @@ TEST(Matmul, RowsDoNotDependOnCompanionsOrThreads) {
   RandomValues random(2);
   for (CpuIsa isa : available_isas()) {
     for (DType dtype : kWeightTypes) {
-      const int64_t n = random.integer(100, 300), k = 32 * random.integer(2, 24);
-      const int64_t total = isa == CpuIsa::kScalar ? 40 : 500;
+      const int64_t n = random.integer(100, 200), k = random_width(random, dtype, 640);
+      const int64_t total = isa == CpuIsa::kScalar ? 24 : 300;
       Stream one = make_stream(1, isa);
       const std::vector<std::byte> data = random.matrix(dtype, n, k);
       const PackedMatrix weight = pack(one, dtype, n, k, data);
@@ -102,7 +110,7 @@ TEST(Matmul, RowsDoNotDependOnCompanionsOrThreads) {
       for (int threads : {1, 2, 3}) {
         Stream stream = make_stream(threads, isa);
         for (int64_t begin = 0; begin < total;) {
-          const int64_t rows = std::min(total - begin, random.integer(1, random.integer(0, 1) == 0 ? 17 : 400));
+          const int64_t rows = std::min(total - begin, random.integer(1, random.integer(0, 1) == 0 ? 17 : 250));
           const std::vector<float> part = run(stream, weight, x.data() + begin * k, rows);
           ASSERT_EQ(0, std::memcmp(part.data(), alone.data() + begin * n, part.size() * sizeof(float)))
               << cpu_isa_name(isa) << " " << dtype_name(dtype) << " rows " << begin << "+" << rows << ", " << threads
@@ -118,7 +126,7 @@ TEST(Matmul, InstructionSetsAgreeBitForBit) {
   RandomValues random(3);
   const std::vector<CpuIsa> isas = available_isas();
   for (DType dtype : kWeightTypes) {
-    const int64_t n = 77, k = 416, rows = 11;
+    const int64_t n = 77, k = dtype_block_size(dtype) == 256 ? 768 : 416, rows = 27;
     Stream scalar = make_stream(1, CpuIsa::kScalar);
     const std::vector<std::byte> data = random.matrix(dtype, n, k);
     const PackedMatrix weight = pack(scalar, dtype, n, k, data);
@@ -132,6 +140,32 @@ TEST(Matmul, InstructionSetsAgreeBitForBit) {
       const std::vector<float> out = run(stream, weight, x.data(), rows);
       EXPECT_EQ(0, std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)))
           << cpu_isa_name(isa) << " " << dtype_name(dtype);
+    }
+  }
+}
+
+// Integer sums at the ends of their range: every weight and every activation as large as it can be.
+TEST(Matmul, HoldsTheLargestSums) {
+  for (CpuIsa isa : available_isas()) {
+    Stream stream = make_stream(1, isa);
+    for (DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+      for (uint8_t fill : {0x00, 0x7F, 0xFF}) {
+        const int64_t k = 256, block = dtype_block_bytes(dtype);
+        std::vector<std::byte> data(static_cast<size_t>(dtype_row_bytes(dtype, k)), std::byte{fill});
+        for (int64_t at = 0; at < std::ssize(data); at += block) {
+          const bool at_end = dtype == DType::kQ6_K;  // where the half floats are
+          std::byte* halves = data.data() + at + (at_end ? block - 2 : 0);
+          const int64_t count = at_end || dtype == DType::kQ8_0 || dtype == DType::kQ5_0 ? 1 : 2;
+          for (int64_t i = 0; i < count; ++i) halves[2 * i] = std::byte{0}, halves[2 * i + 1] = std::byte{0x3C};  // 1.0
+        }
+        const PackedMatrix weight = pack(stream, dtype, 1, k, data);
+        std::vector<float> w(static_cast<size_t>(k)), x(static_cast<size_t>(k), -3.0f);
+        weight.dequantize_row(0, w.data());
+        double exact = 0, magnitude = 0;
+        for (float value : w) exact += -3.0 * static_cast<double>(value), magnitude += 3.0 * 64 * 127 + std::abs(static_cast<double>(value));
+        EXPECT_NEAR(static_cast<double>(run(stream, weight, x.data(), 1)[0]), exact, magnitude * 0x1p-22)
+            << cpu_isa_name(isa) << " " << dtype_name(dtype) << " " << int{fill};
+      }
     }
   }
 }
@@ -182,7 +216,7 @@ TEST(Matmul, FaultyInputMakesItsOwnRowNaNAndNoOther) {
   for (CpuIsa isa : available_isas()) {
     for (DType dtype : kWeightTypes) {
       for (float fault : {kPoison, std::numeric_limits<float>::infinity()}) {
-        const int64_t n = 20, k = 64, rows = 5;
+        const int64_t n = 20, k = 256, rows = 5;
         Stream stream = make_stream(1, isa);
         const std::vector<std::byte> data = random.matrix(dtype, n, k);
         const PackedMatrix weight = pack(stream, dtype, n, k, data);
@@ -199,7 +233,7 @@ TEST(PackedMatrix, StacksSourcesAndGivesTheirRowsBack) {
   RandomValues random(7);
   Stream stream = make_stream(2, CpuIsa::kScalar);
   for (DType dtype : kWeightTypes) {
-    const int64_t k = 64;
+    const int64_t k = 256;
     const std::vector<std::byte> a = random.matrix(dtype, 19, k), b = random.matrix(dtype, 5, k);
     const MatrixSource sources[] = {{dtype, 19, k, a.data()}, {dtype, 5, k, b.data()}};
     const PackedMatrix whole = PackedMatrix::pack(sources, stream).value();
@@ -215,11 +249,24 @@ TEST(PackedMatrix, StacksSourcesAndGivesTheirRowsBack) {
   }
 }
 
+// A few 6-bit scales widened are all that packing may add.
+TEST(PackedMatrix, TakesAboutTheSizeOfItsSource) {
+  for (DType dtype : kWeightTypes) {
+    const int64_t source = 64 * dtype_row_bytes(dtype, 1024), packed = PackedMatrix::packed_bytes(dtype, 64, 1024);
+    EXPECT_GE(packed, source) << dtype_name(dtype);
+    EXPECT_LE(packed, source + source / 35) << dtype_name(dtype);
+  }
+}
+
 TEST(PackedMatrix, RefusesWhatItCannotHold) {
   Stream stream = make_stream(1, CpuIsa::kScalar);
   const std::vector<std::byte> data(4096);
   const MatrixSource odd = {DType::kQ4_1, 2, 40, data.data()};
   EXPECT_EQ(PackedMatrix::pack({&odd, 1}, stream).error().code, ErrorCode::kUnsupported);
+  const MatrixSource half_super_block = {DType::kQ6_K, 2, 128, data.data()};
+  const Status refused = PackedMatrix::pack({&half_super_block, 1}, stream).map([](const PackedMatrix&) {});
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("multiple of 256"));
   const MatrixSource integers = {DType::kI32, 2, 32, data.data()};
   EXPECT_EQ(PackedMatrix::pack({&integers, 1}, stream).error().code, ErrorCode::kUnsupported);
   const MatrixSource different[] = {{DType::kF32, 2, 32, data.data()}, {DType::kF16, 2, 32, data.data()}};
