@@ -15,14 +15,16 @@ Batch::Batch(const BatchLimits& limits)
       query_start_(static_cast<size_t>(limits.max_sequences) + 1),
       context_length_(static_cast<size_t>(limits.max_sequences)),
       block_table_(static_cast<size_t>(limits.max_sequences * stride_)),
-      logit_rows_(static_cast<size_t>(limits.max_sequences)),
-      sample_rows_(static_cast<size_t>(limits.max_sequences)) {}
+      logit_rows_(static_cast<size_t>(limits.max_sequences + limits.max_scoring_rows)),
+      sample_rows_(static_cast<size_t>(limits.max_sequences + limits.max_scoring_rows)) {}
 
 int64_t Batch::bytes(const BatchLimits& limits) {
   const auto per_token = static_cast<int64_t>(sizeof(TokenId) + sizeof(int32_t) + sizeof(int64_t));
-  const auto per_sequence = static_cast<int64_t>(3 * sizeof(int32_t) + sizeof(SampleRow)) +
+  const auto per_row = static_cast<int64_t>(sizeof(int32_t) + sizeof(SampleRow));
+  const auto per_sequence = static_cast<int64_t>(2 * sizeof(int32_t)) +
                             ceil_div(limits.max_context, limits.block_size) * static_cast<int64_t>(sizeof(int32_t));
   return limits.max_tokens * per_token + limits.max_sequences * per_sequence +
+         (limits.max_sequences + limits.max_scoring_rows) * per_row +
          static_cast<int64_t>(sizeof(int32_t));
 }
 
@@ -31,6 +33,7 @@ BatchView Batch::build(const StepPlan& plan) {
         plan.num_tokens, limits_.max_tokens);
   num_tokens_ = 0;
   num_samples_ = 0;
+  reports_ = false;
   int64_t row = 0;
   for (const ScheduledSequence& entry : plan.entries) add(entry, row++);
   return {.num_tokens = num_tokens_,
@@ -64,13 +67,38 @@ void Batch::add(const ScheduledSequence& entry, int64_t row) {
   context_length_[static_cast<size_t>(row)] = static_cast<int32_t>(first + entry.num_tokens);
   std::transform(s.blocks.begin(), s.blocks.end(), block_table_.begin() + row * stride_,
                  [](BlockId block) { return block.value; });
-  if (!entry.samples) return;
+  add_scoring_rows(entry);
+  if (entry.samples) add_sample_row(s);
+}
+
+void Batch::add_scoring_rows(const ScheduledSequence& entry) {
+  const Sequence& s = *entry.sequence;
+  const int64_t rows = scoring_rows(s, s.computed_tokens, entry.num_tokens);
+  if (rows == 0) return;
+  const int64_t first = std::max(s.computed_tokens, s.sampling_state->first_unscored());
+  CHECK(static_cast<int64_t>(num_samples_) + rows <= static_cast<int64_t>(logit_rows_.size()),
+        "a step has more than {} rows of logits", logit_rows_.size());
+  for (int64_t position = first; position < first + rows; ++position) {
+    logit_rows_[num_samples_] = static_cast<int32_t>(num_tokens_ - entry.num_tokens + position - s.computed_tokens);
+    sample_rows_[num_samples_++] = {.logprobs = *s.sampling.prompt_logprobs,
+                                    .given = s.tokens[static_cast<size_t>(position) + 1]};
+  }
+  reports_ = true;
+}
+
+void Batch::add_sample_row(const Sequence& s) {
   logit_rows_[num_samples_] = static_cast<int32_t>(num_tokens_ - 1);
-  sample_rows_[num_samples_++] = {.temperature = s.sampling.temperature,
-                                  .top_p = s.sampling.top_p,
-                                  .top_k = s.sampling.top_k,
-                                  .seed = s.seed,
-                                  .position = s.num_tokens()};
+  sample_rows_[num_samples_++] = {
+      .temperature = s.sampling.temperature,
+      .min_p = s.sampling.min_p,
+      .typical_p = s.sampling.typical_p,
+      .top_p = s.sampling.top_p,
+      .top_k = s.sampling.top_k,
+      .seed = s.seed,
+      .position = s.num_tokens(),
+      .adjustments = s.sampling_state == nullptr ? nullptr : s.sampling_state->adjustments(s.event.output_tokens),
+      .logprobs = s.sampling.logprobs.value_or(kNoLogprobs)};
+  reports_ |= s.sampling.logprobs.has_value();
 }
 
 }  // namespace crible

@@ -14,7 +14,8 @@ namespace crible {
 
 struct BatchLimits {
   int64_t max_tokens = 1;     // query tokens of a step
-  int64_t max_sequences = 1;  // and at most as many rows of logits
+  int64_t max_sequences = 1;
+  int64_t max_scoring_rows = 0;  // rows of logits beside one for each sequence
   int64_t max_context = 1;    // tokens of one sequence
   int64_t block_size = 16;
 };
@@ -25,18 +26,24 @@ class Batch {
   // Bytes of the arrays, for the memory plan.
   static int64_t bytes(const BatchLimits& limits);
 
+  const BatchLimits& limits() const { return limits_; }
   // Views stay valid until the next call.
   BatchView build(const StepPlan& plan);
-  // One row per sampling entry of the plan, in its order.
+  // In the order of the plan's entries: for each the prompt rows to score, then the one to sample from.
   std::span<const SampleRow> sample_rows() const { return {sample_rows_.data(), num_samples_}; }
+  // Whether a row asks for log-probabilities.
+  bool reports() const { return reports_; }
 
  private:
   void add(const ScheduledSequence& entry, int64_t row);
+  void add_scoring_rows(const ScheduledSequence& entry);
+  void add_sample_row(const Sequence& sequence);
 
   BatchLimits limits_;
   int64_t stride_;  // blocks of the longest sequence
   int64_t num_tokens_ = 0;
   size_t num_samples_ = 0;
+  bool reports_ = false;
   std::vector<TokenId> token_ids_;
   std::vector<int32_t> positions_;
   std::vector<int64_t> slot_mapping_;

@@ -1,13 +1,13 @@
-// A draw never sorts the vocabulary. Without top-k and top-p the row is weighed once, in blocks, and the draw
-// walks block sums. Otherwise the few logits near the maximum are collected (a wider net is cast until they must contain
-// the answer), and selection by partition finds the exact set.
+// A draw never sorts the vocabulary. Without filters the row is weighed once, in blocks, and the draw walks block
+// sums. Otherwise the few logits near the maximum are collected (a wider net is cast until they must contain the
+// answer), and selection by partition finds the exact set. Only typical-p has to look at every token.
 #include "ops/sample/sample.h"
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
-#include "base/check.h"
 #include "base/units.h"
 #include "device/cpu/thread_pool.h"
 #include "ops/sample/counter_random.h"
@@ -21,12 +21,21 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 struct Scratch {
   Candidate* candidates;  // [vocabulary]
   double* block_sums;     // [⌈vocabulary / kSampleBlock⌉]
+  float* raw;             // [vocabulary]: the row as it came, where log-probabilities are wanted
 };
 int64_t candidate_bytes(int64_t vocabulary) {
   return round_up(vocabulary * static_cast<int64_t>(sizeof(Candidate)), 64);
 }
+int64_t block_sum_bytes(int64_t vocabulary) { return round_up(ceil_div(vocabulary, kSampleBlock) * 8, 64); }
+int64_t raw_bytes(int64_t vocabulary) { return round_up(vocabulary * static_cast<int64_t>(sizeof(float)), 64); }
 int64_t scratch_bytes_per_thread(int64_t vocabulary) {
-  return candidate_bytes(vocabulary) + round_up(ceil_div(vocabulary, kSampleBlock) * 8, 64);
+  return candidate_bytes(vocabulary) + block_sum_bytes(vocabulary) + raw_bytes(vocabulary);
+}
+Scratch scratch_at(std::byte* memory, int64_t vocabulary) {
+  std::byte* block_sums = memory + candidate_bytes(vocabulary);
+  return {.candidates = reinterpret_cast<Candidate*>(memory),
+          .block_sums = reinterpret_cast<double*>(block_sums),
+          .raw = reinterpret_cast<float*>(block_sums + block_sum_bytes(vocabulary))};
 }
 
 // Larger logits first, then lower ids: a total order, so that ties are settled the same way everywhere.
@@ -39,28 +48,43 @@ class RowSampler {
   RowSampler(const SampleKernels& kernels, const SampleRow& row, float* logits, int64_t vocabulary, Scratch scratch)
       : kernels_(kernels), row_(row), logits_(logits), vocabulary_(vocabulary), scratch_(scratch) {}
 
-  TokenId sample() {
-    if (row_.forbid_listed) {
-      for (int32_t i = 0; i < row_.num_forbidden; ++i) {
-        CHECK(row_.forbidden[i] >= 0 && row_.forbidden[i] < vocabulary_, "forbidden token {} of {}",
-              row_.forbidden[i], vocabulary_);
-        // A fault stays visible even under a mask.
-        float& logit = logits_[row_.forbidden[i]];
-        if (logit < std::numeric_limits<float>::infinity()) logit = kNegativeInfinity;
-      }
-    }
-    const LogitSummary summary = kernels_.summarise(logits_, vocabulary_);
-    if (summary.faulty || summary.maximum == kNegativeInfinity) return -1;
-    if (row_.temperature == 0.0f) return summary.argmax;
-    maximum_ = summary.maximum;
-    const bool top_k = row_.top_k > 0 && row_.top_k < vocabulary_;
-    if (!top_k && row_.top_p >= 1.0f) return draw_from_all();
-    int64_t count = top_k ? select_top_k() : 0;
-    if (row_.top_p < 1.0f) count = top_k ? select_top_p(count, weight_of(0, count)) : select_top_p_of_all();
-    return draw_from_candidates(count);
+  // logprobs: where to report them, if the row asks.
+  TokenId sample(TokenLogprob* logprobs) {
+    if (row_.logprobs == kNoLogprobs) return choose();
+    std::copy_n(logits_, vocabulary_, scratch_.raw);
+    const TokenId token = choose();
+    if (token >= 0) report(token, logprobs);
+    return token;
   }
 
  private:
+  TokenId choose() {
+    if (row_.adjustments != nullptr) adjust_logits(logits_, vocabulary_, *row_.adjustments);
+    const LogitSummary summary = kernels_.summarise(logits_, vocabulary_);
+    if (summary.faulty || summary.maximum == kNegativeInfinity) return -1;
+    if (row_.given >= 0) return row_.given;
+    if (row_.temperature == 0.0f) return summary.argmax;
+    maximum_ = summary.maximum;
+    const bool top_k = row_.top_k > 0 && row_.top_k < vocabulary_;
+    const bool min_p = row_.min_p > 0.0f, typical_p = row_.typical_p < 1.0f, top_p = row_.top_p < 1.0f;
+    if (!min_p && !typical_p && !top_k && !top_p) return draw_from_all();
+    if (!min_p && !typical_p && !top_k) return draw_from_candidates(select_top_p_of_all());
+    int64_t count = 0;
+    if (min_p) {
+      count = select_min_p();
+    } else if (typical_p) {
+      count = collect(logits_, maximum_, std::numeric_limits<float>::infinity());
+      weigh(count);
+    } else {
+      count = collect_leading(logits_, maximum_, row_.top_k);
+      weigh(count);
+    }
+    if (typical_p) count = select_typical(count);
+    if (top_k) count = select_top_k(count);
+    if (top_p) count = select_top_p(count, weight_of(0, count));
+    return draw_from_candidates(count);
+  }
+
   static double weight(const Candidate& c) { return static_cast<double>(c.weight); }
   double weight_of(int64_t begin, int64_t end) const {
     double sum = 0;
@@ -69,12 +93,15 @@ class RowSampler {
   }
   double uniform() const { return uniform_from(row_.seed, static_cast<uint64_t>(row_.position)); }
   int64_t num_blocks() const { return ceil_div(vocabulary_, kSampleBlock); }
+  double sum_of_blocks() const {
+    double total = 0;
+    for (int64_t b = 0; b < num_blocks(); ++b) total += scratch_.block_sums[b];
+    return total;
+  }
 
   TokenId draw_from_all() {
     kernels_.weigh(logits_, vocabulary_, maximum_, row_.temperature, logits_, scratch_.block_sums);
-    double total = 0;
-    for (int64_t b = 0; b < num_blocks(); ++b) total += scratch_.block_sums[b];
-    double rest = uniform() * total;
+    double rest = uniform() * sum_of_blocks();
     int64_t block = 0;
     while (block + 1 < num_blocks() && rest >= scratch_.block_sums[block]) rest -= scratch_.block_sums[block++];
     // Rounding can leave `rest` just above what the block holds: then its last possible token is drawn,
@@ -91,38 +118,72 @@ class RowSampler {
   }
 
   // Collects logits of at least maximum - reach; everything when reach is infinite.
-  int64_t collect(float reach) const {
-    const float threshold = std::max(maximum_ - reach, std::numeric_limits<float>::lowest());
-    return kernels_.collect(logits_, vocabulary_, threshold, scratch_.candidates);
+  int64_t collect(const float* logits, float maximum, float reach) const {
+    const float threshold = std::max(maximum - reach, std::numeric_limits<float>::lowest());
+    return kernels_.collect(logits, vocabulary_, threshold, scratch_.candidates);
+  }
+  // A net with at least `wanted` of the largest logits, unless there are fewer in all.
+  int64_t collect_leading(const float* logits, float maximum, int64_t wanted) const {
+    constexpr float kFirstReach = 4.0f;
+    for (float reach = kFirstReach;; reach *= 2.0f) {
+      const int64_t count = collect(logits, maximum, reach);
+      if (count >= wanted || std::isinf(reach)) return count;
+    }
   }
 
   void weigh(int64_t count) const {
     kernels_.weigh_candidates(scratch_.candidates, count, maximum_, row_.temperature);
   }
 
-  int64_t select_top_k() {
-    constexpr float kFirstReach = 4.0f;
-    int64_t count = 0;
-    for (float reach = kFirstReach;; reach *= 2.0f) {
-      count = collect(reach);
-      if (count >= row_.top_k || std::isinf(reach)) break;
-    }
-    if (count > row_.top_k) {
-      std::nth_element(scratch_.candidates, scratch_.candidates + row_.top_k, scratch_.candidates + count,
-                       comes_before);
-      count = row_.top_k;
-    }
+  // Each of these puts what it keeps of the `count` candidates first and returns how many that are.
+
+  int64_t select_min_p() {
+    // The net is wider than the filter by more than the weights' rounding: the weights decide.
+    constexpr float kMargin = 1e-4f;
+    const float reach = row_.temperature * (kMargin - (1.0f + kMargin) * std::log(row_.min_p));
+    const int64_t count = collect(logits_, maximum_, reach);
     weigh(count);
-    return count;
+    return keep(count, [this](const Candidate& c) { return c.weight >= row_.min_p; });
+  }
+
+  int64_t select_typical(int64_t all) {
+    const int64_t count = keep(all, [](const Candidate& c) { return c.weight > 0.0f; });
+    // With x = (logit - maximum) / temperature, -ln p is ln Z - x and the entropy its mean: what a token is off the
+    // entropy by is what its x is off the mean of x.
+    const auto scaled = [this](const Candidate& c) {
+      return (static_cast<double>(c.logit) - static_cast<double>(maximum_)) / static_cast<double>(row_.temperature);
+    };
+    double total = 0, moment = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const Candidate& c = scratch_.candidates[i];
+      total += weight(c);
+      moment += weight(c) * scaled(c);
+    }
+    const double mean = moment / total;
+    return select_mass(count, total * static_cast<double>(row_.typical_p),
+                       [scaled, mean](const Candidate& a, const Candidate& b) {
+                         const double off_a = std::abs(scaled(a) - mean), off_b = std::abs(scaled(b) - mean);
+                         return off_a != off_b ? off_a < off_b : a.id < b.id;
+                       });
+  }
+
+  int64_t select_top_k(int64_t count) {
+    if (count <= row_.top_k) return count;
+    Candidate* c = scratch_.candidates;
+    std::nth_element(c, c + row_.top_k, c + count, comes_before);
+    return row_.top_k;
+  }
+
+  int64_t select_top_p(int64_t count, double total) {
+    return select_mass(count, total * static_cast<double>(row_.top_p), comes_before);
   }
 
   int64_t select_top_p_of_all() {
     constexpr float kFirstReach = 8.0f;  // in units of the temperature: what lies beyond weighs < e⁻⁸ each
     kernels_.weigh(logits_, vocabulary_, maximum_, row_.temperature, nullptr, scratch_.block_sums);
-    double total = 0;
-    for (int64_t b = 0; b < num_blocks(); ++b) total += scratch_.block_sums[b];
+    const double total = sum_of_blocks();
     for (float reach = kFirstReach;; reach *= 2.0f) {
-      const int64_t count = collect(reach * row_.temperature);
+      const int64_t count = collect(logits_, maximum_, reach * row_.temperature);
       weigh(count);
       if (std::isinf(reach) || weight_of(0, count) >= total * static_cast<double>(row_.top_p)) {
         return select_top_p(count, total);
@@ -130,17 +191,22 @@ class RowSampler {
     }
   }
 
-  // Puts the smallest leading set (in the order of comes_before) that weighs at least top_p of
-  // `total` first among the `count` candidates, and returns its size, at least 1.
-  int64_t select_top_p(int64_t count, double total) {
+  template <typename Predicate>
+  int64_t keep(int64_t count, Predicate predicate) const {
+    Candidate* c = scratch_.candidates;
+    return std::remove_if(c, c + count, std::not_fn(predicate)) - c;
+  }
+
+  // The smallest leading set, in the order of `before`, that weighs at least `wanted`; at least one.
+  template <typename Before>
+  int64_t select_mass(int64_t count, double wanted, Before before) {
     constexpr int64_t kSortAtMost = 64;
     Candidate* c = scratch_.candidates;
-    double wanted = total * static_cast<double>(row_.top_p);
     int64_t begin = 0;
     int64_t end = count;
     while (end - begin > kSortAtMost) {
       const int64_t middle = begin + (end - begin) / 2;
-      std::nth_element(c + begin, c + middle, c + end, comes_before);
+      std::nth_element(c + begin, c + middle, c + end, before);
       const double half = weight_of(begin, middle);
       if (half >= wanted) {
         end = middle;
@@ -149,7 +215,7 @@ class RowSampler {
         begin = middle;
       }
     }
-    std::sort(c + begin, c + end, comes_before);
+    std::sort(c + begin, c + end, before);
     while (begin < end) {
       wanted -= weight(c[begin++]);
       if (wanted <= 0) break;
@@ -165,6 +231,28 @@ class RowSampler {
       rest -= w;
     }
     return scratch_.candidates[count - 1].id;
+  }
+
+  void report(TokenId token, TokenLogprob* out) const {
+    const float* raw = scratch_.raw;
+    const float maximum = kernels_.summarise(raw, vocabulary_).maximum;
+    kernels_.weigh(raw, vocabulary_, maximum, 1.0f, nullptr, scratch_.block_sums);
+    const double log_total = std::log(sum_of_blocks());
+    const auto logprob = [&](float logit) {
+      return static_cast<float>(static_cast<double>(logit) - static_cast<double>(maximum) - log_total);
+    };
+    int32_t rank = 1;
+    for (int64_t i = 0; i < vocabulary_; ++i) rank += raw[i] > raw[token] || (raw[i] == raw[token] && i < token);
+    out[0] = {token, logprob(raw[token]), rank};
+    if (row_.logprobs == 0) return;
+    const int64_t count = collect_leading(raw, maximum, row_.logprobs);
+    const int64_t listed = std::min<int64_t>(count, row_.logprobs);
+    std::partial_sort(scratch_.candidates, scratch_.candidates + listed, scratch_.candidates + count, comes_before);
+    for (int64_t i = 0; i < row_.logprobs; ++i) {
+      const Candidate& c = scratch_.candidates[i];
+      out[1 + i] = i < listed ? TokenLogprob{c.id, logprob(c.logit), static_cast<int32_t>(i + 1)}
+                              : TokenLogprob{-1, kNegativeInfinity, 0};
+    }
   }
 
   const SampleKernels& kernels_;
@@ -194,11 +282,9 @@ void sample(Stream& stream, const SampleArgs& args) {
   const int64_t per_thread = scratch_bytes_per_thread(args.vocabulary);
   std::byte* memory = stream.scratch(sample_scratch_bytes(args.rows, args.vocabulary, stream.threads()));
   stream.pool().parallel_for(args.rows, [&](int64_t r, int thread) {
-    std::byte* own = memory + thread * per_thread;
-    const Scratch scratch = {reinterpret_cast<Candidate*>(own),
-                             reinterpret_cast<double*>(own + candidate_bytes(args.vocabulary))};
+    TokenLogprob* logprobs = args.logprobs == nullptr ? nullptr : args.logprobs + r * args.logprobs_stride;
     args.tokens[r] = RowSampler(kernels, args.parameters[r], args.logits + r * args.logits_stride, args.vocabulary,
-                                scratch).sample();
+                                scratch_at(memory + thread * per_thread, args.vocabulary)).sample(logprobs);
   });
 }
 

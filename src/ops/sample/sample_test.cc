@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <numeric>
+
+#include <fmt/format.h>
 
 #include "ops/available_isas.h"
 #include "ops/random_values.h"
@@ -30,24 +33,62 @@ TokenId run_one(CpuIsa isa, const std::vector<float>& logits, const SampleRow& r
   return run(isa, 1, logits, {row})[0];
 }
 
-// The distribution that the header promises, in float64 with a full sort.
-std::vector<double> exact_distribution(const std::vector<float>& logits, const SampleRow& row) {
-  std::vector<size_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
-  if (row.top_k > 0) order.resize(std::min<size_t>(order.size(), static_cast<size_t>(row.top_k)));
-  std::vector<double> weight;
-  for (size_t id : order) {
-    weight.push_back(std::exp((static_cast<double>(logits[id]) - static_cast<double>(logits[order[0]])) /
-                              static_cast<double>(row.temperature)));
+// The distribution that the header promises, in float64 with full sorts.
+std::vector<double> exact_distribution(std::vector<double> logits, const SampleRow& row) {
+  if (const LogitAdjustments* adjust = row.adjustments) {
+    for (const TokenId id : adjust->forbidden) logits[static_cast<size_t>(id)] = -HUGE_VAL;
+    for (const AddedLogit& bias : adjust->bias) logits[static_cast<size_t>(bias.id)] += static_cast<double>(bias.value);
+    for (const TokenCount& count : adjust->seen) {
+      double& logit = logits[static_cast<size_t>(count.id)];
+      const auto repetition = static_cast<double>(adjust->repetition_penalty);
+      logit = logit > 0 ? logit / repetition : logit * repetition;
+      logit -= count.in_output * static_cast<double>(adjust->frequency_penalty);
+      if (count.in_output > 0) logit -= static_cast<double>(adjust->presence_penalty);
+    }
+    for (const AddedLogit& dry : adjust->dry) logits[static_cast<size_t>(dry.id)] += static_cast<double>(dry.value);
   }
-  const double total = std::accumulate(weight.begin(), weight.end(), 0.0);
-  double sum = 0;
-  size_t kept = 0;
-  while (kept < weight.size() && (kept == 0 || sum < static_cast<double>(row.top_p) * total)) sum += weight[kept++];
-  std::vector<double> probability(logits.size(), 0.0);
-  for (size_t i = 0; i < kept; ++i) probability[order[i]] = weight[i] / sum;
-  return probability;
+  const double maximum = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> p(logits.size());
+  for (size_t i = 0; i < p.size(); ++i) p[i] = std::exp((logits[i] - maximum) / static_cast<double>(row.temperature));
+  std::vector<size_t> kept(p.size());
+  std::iota(kept.begin(), kept.end(), 0);
+  const auto normalise = [&] {
+    std::vector<double> former(p.size(), 0.0);
+    std::swap(former, p);
+    double total = 0;
+    for (const size_t id : kept) total += former[id];
+    for (const size_t id : kept) p[id] = former[id] / total;
+  };
+  // Keeps the leading tokens up to the one that makes the mass complete.
+  const auto keep_mass = [&](double mass) {
+    double sum = 0;
+    size_t count = 0;
+    while (count < kept.size() && (count == 0 || sum < mass)) sum += p[kept[count++]];
+    kept.resize(count);
+    normalise();
+  };
+  normalise();
+  const double likeliest = *std::max_element(p.begin(), p.end());
+  std::erase_if(kept, [&](size_t id) { return p[id] < static_cast<double>(row.min_p) * likeliest; });
+  normalise();
+  if (row.typical_p < 1) {
+    std::erase_if(kept, [&](size_t id) { return p[id] == 0; });
+    double entropy = 0;
+    for (const size_t id : kept) entropy -= p[id] * std::log(p[id]);
+    std::stable_sort(kept.begin(), kept.end(), [&](size_t x, size_t y) {
+      return std::abs(-std::log(p[x]) - entropy) < std::abs(-std::log(p[y]) - entropy);
+    });
+    keep_mass(static_cast<double>(row.typical_p));
+    std::sort(kept.begin(), kept.end());
+  }
+  std::stable_sort(kept.begin(), kept.end(), [&](size_t x, size_t y) { return logits[x] > logits[y]; });
+  if (row.top_k > 0) kept.resize(std::min<size_t>(kept.size(), static_cast<size_t>(row.top_k)));
+  normalise();
+  if (row.top_p < 1) keep_mass(static_cast<double>(row.top_p));
+  return p;
+}
+std::vector<double> exact_distribution(const std::vector<float>& logits, const SampleRow& row) {
+  return exact_distribution(std::vector<double>(logits.begin(), logits.end()), row);
 }
 
 // Pearson's statistic over tokens expected at least five times, the rest pooled. With d degrees of freedom
@@ -78,6 +119,18 @@ void expect_drawn_from(const std::vector<double>& probability, const std::vector
   EXPECT_LE(statistic, freedom + 5 * std::sqrt(2.0 * freedom) + 10) << what << ", degrees of freedom " << freedom;
 }
 
+void expect_exact_draws(CpuIsa isa, const std::vector<float>& logits, const SampleRow& row, const std::string& what) {
+  constexpr int64_t kDraws = 4000;
+  std::vector<float> all;
+  std::vector<SampleRow> rows(kDraws, row);
+  for (int64_t i = 0; i < kDraws; ++i) {
+    all.insert(all.end(), logits.begin(), logits.end());
+    rows[static_cast<size_t>(i)].seed = 17;
+    rows[static_cast<size_t>(i)].position = i;
+  }
+  expect_drawn_from(exact_distribution(logits, row), run(isa, 2, all, rows), (cpu_isa_name(isa) + (", " + what)).c_str());
+}
+
 TEST(Sample, DrawsFromTheExactDistribution) {
   struct Case {
     int64_t vocabulary;
@@ -93,21 +146,54 @@ TEST(Sample, DrawsFromTheExactDistribution) {
       {1000, 3.0f, {.temperature = 0.8f, .top_p = 0.95f, .top_k = 20}},
       {130, 40.0f, {.temperature = 5.0f, .top_p = 0.99f, .top_k = 500}},  // top-k beyond the vocabulary
       {7, 1.0f, {.temperature = 1.0f, .top_p = 1e-6f}},     // only the largest is left
+      {1000, 2.0f, {.min_p = 0.05f}},
+      {1000, 2.0f, {.temperature = 2.0f, .min_p = 0.2f}},
+      {100, 0.01f, {.min_p = 1.0f}},
+      {1000, 2.0f, {.typical_p = 0.5f}},
+      {1000, 3.0f, {.temperature = 0.7f, .typical_p = 0.9f}},
+      {300, 0.5f, {.typical_p = 0.2f}},
+      {1000, 2.0f, {.temperature = 1.2f, .min_p = 0.02f, .typical_p = 0.8f}},
+      {1000, 2.0f, {.min_p = 0.01f, .top_k = 30}},
+      {1000, 2.0f, {.temperature = 1.5f, .min_p = 0.01f, .top_p = 0.8f}},
+      {1000, 2.0f, {.temperature = 1.5f, .min_p = 0.003f, .typical_p = 0.95f, .top_p = 0.9f, .top_k = 50}},
+      {500, 2.0f, {.typical_p = 0.7f, .top_p = 0.7f, .top_k = 20}},
   };
   for (CpuIsa isa : available_isas()) {
     RandomValues random(3);
+    int number = 0;
     for (const Case& c : cases) {
-      const int64_t draws = 4000;
-      const std::vector<float> logits = random.normals(c.vocabulary, c.spread);
-      std::vector<float> all;
-      std::vector<SampleRow> rows;
-      for (int64_t i = 0; i < draws; ++i) {
-        all.insert(all.end(), logits.begin(), logits.end());
-        rows.push_back(c.row);
-        rows.back().seed = 17;
-        rows.back().position = i;
+      expect_exact_draws(isa, random.normals(c.vocabulary, c.spread), c.row, fmt::format("case {}", number++));
+    }
+  }
+}
+
+// Random masks, biases and histories, each alone and all together, before every kind of filter.
+TEST(Sample, DrawsFromTheExactlyAdjustedDistribution) {
+  const std::vector<TokenId> forbidden = {3, 17, 44};
+  const std::vector<AddedLogit> bias = {{5, 4.0f}, {17, 50.0f}, {60, -100.0f}, {61, -1.5f}};
+  std::vector<TokenCount> seen;
+  for (TokenId id = 0; id < 60; id += 2) seen.push_back({id, id % 6});
+  const std::vector<AddedLogit> dry = {{8, -3.0f}, {9, -1e30f}};
+  const LogitAdjustments adjustments[] = {
+      {.forbidden = forbidden},
+      {.bias = bias},
+      {.seen = seen, .repetition_penalty = 1.3f},
+      {.seen = seen, .repetition_penalty = 0.8f},
+      {.seen = seen, .frequency_penalty = 0.4f},
+      {.seen = seen, .presence_penalty = -1.5f},
+      {.dry = dry},
+      {.forbidden = forbidden, .bias = bias, .seen = seen, .repetition_penalty = 1.2f, .frequency_penalty = 0.3f,
+       .presence_penalty = 0.7f, .dry = dry},
+  };
+  const SampleRow rows[] = {{}, {.temperature = 0.8f, .min_p = 0.03f}, {.typical_p = 0.8f},
+                            {.temperature = 1.4f, .top_p = 0.9f, .top_k = 30}};
+  for (CpuIsa isa : available_isas()) {
+    RandomValues random(31);
+    for (const LogitAdjustments& adjust : adjustments) {
+      for (SampleRow row : rows) {
+        row.adjustments = &adjust;
+        expect_exact_draws(isa, random.normals(100, 2.0f), row, fmt::format("adjustment {}", &adjust - adjustments));
       }
-      expect_drawn_from(exact_distribution(logits, c.row), run(isa, 2, all, rows), cpu_isa_name(isa));
     }
   }
 }
@@ -138,10 +224,15 @@ TEST(Sample, DoesNotDependOnCompanionsThreadsOrInstructionSet) {
   RandomValues random(5);
   const int64_t vocabulary = 5003, count = 30;
   const std::vector<float> logits = random.normals(vocabulary * count, 3.0f);
+  std::vector<TokenCount> seen;
+  for (TokenId id = 0; id < vocabulary; id += 7) seen.push_back({id, id % 3});
+  const LogitAdjustments adjustments = {.seen = seen, .repetition_penalty = 1.1f, .presence_penalty = 0.5f};
   std::vector<SampleRow> rows;
   for (int64_t i = 0; i < count; ++i) {
     rows.push_back({.temperature = i % 5 == 0 ? 0.0f : 0.2f * static_cast<float>(i % 7 + 1),
-                    .top_p = i % 3 == 0 ? 0.9f : 1.0f, .top_k = i % 4 == 0 ? 50 : 0, .seed = random.bits(), .position = i});
+                    .min_p = i % 6 == 1 ? 0.01f : 0.0f, .typical_p = i % 7 == 2 ? 0.9f : 1.0f,
+                    .top_p = i % 3 == 0 ? 0.9f : 1.0f, .top_k = i % 4 == 0 ? 50 : 0, .seed = random.bits(), .position = i,
+                    .adjustments = i % 2 == 0 ? &adjustments : nullptr});
   }
   const std::vector<TokenId> expected = run(CpuIsa::kScalar, 1, logits, rows);
   for (CpuIsa isa : available_isas()) {
@@ -192,14 +283,110 @@ TEST(Sample, ForbiddenTokensAreNeverDrawn) {
     for (TokenId t = 0; t < 20; ++t) {
       if (t != 4 && t != 13) forbidden.push_back(t);
     }
-    SampleRow row = {.seed = 8, .forbid_listed = true, .forbidden = forbidden.data(),
-                     .num_forbidden = static_cast<int32_t>(forbidden.size())};
+    const LogitAdjustments adjustments = {.forbidden = forbidden};
+    SampleRow row = {.seed = 8, .adjustments = &adjustments};
     std::map<TokenId, int> drawn;
     for (row.position = 0; row.position < 100; ++row.position) ++drawn[run_one(isa, logits, row)];
     EXPECT_EQ(drawn.size(), 2u);
     EXPECT_EQ(drawn[4] + drawn[13], 100);
     row.temperature = 0.0f;
     EXPECT_EQ(run_one(isa, logits, row), logits[4] >= logits[13] ? 4 : 13);
+    // A fault stays visible under a mask.
+    std::vector<float> faulty = logits;
+    faulty[7] = kNaN;
+    EXPECT_EQ(run_one(isa, faulty, row), -1);
+    faulty[7] = kInfinity;
+    EXPECT_EQ(run_one(isa, faulty, row), -1);
+  }
+}
+
+struct Scored {
+  std::vector<TokenId> tokens;
+  std::vector<TokenLogprob> logprobs;  // [rows, stride]
+};
+constexpr int64_t kStride = 21;
+Scored run_scored(CpuIsa isa, std::vector<float> logits, const std::vector<SampleRow>& rows) {
+  const auto n = static_cast<int64_t>(rows.size()), vocabulary = static_cast<int64_t>(logits.size()) / n;
+  Stream stream = Stream::create_cpu(2, isa).value();
+  EXPECT_TRUE(stream.reserve_scratch(sample_scratch_bytes(n, vocabulary, 2)));
+  Scored scored = {std::vector<TokenId>(rows.size(), -99),
+                   std::vector<TokenLogprob>(rows.size() * kStride, TokenLogprob{-7, 0, 0})};
+  sample(stream, {logits.data(), vocabulary, n, vocabulary, rows.data(), scored.tokens.data(), scored.logprobs.data(),
+                  kStride});
+  return scored;
+}
+
+// Log-probabilities are those of the raw logits whatever the row does to them, and cost the draw nothing: the
+// tokens are the same with them and without.
+TEST(Sample, LogprobsAreThoseOfTheRawLogits) {
+  RandomValues random(12);
+  const std::vector<AddedLogit> bias = {{2, 30.0f}, {3, -30.0f}};
+  const LogitAdjustments adjustments = {.bias = bias};
+  for (const int64_t vocabulary : {5, 64, 1000, 49152}) {
+    std::vector<SampleRow> rows;
+    for (int32_t i = 0; i < 24; ++i) {
+      rows.push_back({.temperature = i % 4 == 0 ? 0.0f : 0.3f * static_cast<float>(i), .min_p = i % 5 == 0 ? 0.1f : 0.0f,
+                      .top_p = i % 3 == 0 ? 0.8f : 1.0f, .seed = random.bits(), .position = i,
+                      .adjustments = i % 2 == 0 ? &adjustments : nullptr, .logprobs = i % 6 == 5 ? kNoLogprobs : i % 21,
+                      .given = i % 7 == 6 ? 4 : -1});
+    }
+    const auto n = static_cast<int64_t>(rows.size());
+    std::vector<float> logits = random.normals(vocabulary * n, 3.0f);
+    for (int64_t i = 0; i < n; ++i) logits[static_cast<size_t>(i * vocabulary)] = logits[static_cast<size_t>(i * vocabulary + 1)];  // a tie
+    std::vector<SampleRow> plain = rows;
+    for (SampleRow& row : plain) row.logprobs = kNoLogprobs;
+    const Scored reference = run_scored(CpuIsa::kScalar, logits, rows);
+    EXPECT_EQ(reference.tokens, run_scored(CpuIsa::kScalar, logits, plain).tokens);
+    for (CpuIsa isa : available_isas()) {
+      const Scored scored = run_scored(isa, logits, rows);
+      ASSERT_EQ(scored.tokens, reference.tokens);
+      ASSERT_EQ(std::memcmp(scored.logprobs.data(), reference.logprobs.data(), sizeof(TokenLogprob) * scored.logprobs.size()), 0)
+          << "the same bits on every instruction set";
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      const float* row = logits.data() + r * vocabulary;
+      const TokenLogprob* got = reference.logprobs.data() + r * kStride;
+      if (rows[static_cast<size_t>(r)].logprobs == kNoLogprobs) {
+        EXPECT_EQ(got[0].id, -7) << "not written";
+        continue;
+      }
+      std::vector<size_t> order(static_cast<size_t>(vocabulary));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return row[a] > row[b]; });
+      double total = 0;
+      for (int64_t i = 0; i < vocabulary; ++i) total += std::exp(static_cast<double>(row[i]) - static_cast<double>(row[order[0]]));
+      // Weights are within 2 units of float32's last place, the result is rounded to float32 once.
+      const auto exact = [&](size_t id) {
+        return static_cast<double>(row[id]) - static_cast<double>(row[order[0]]) - std::log(total);
+      };
+      const auto expect = [&](const TokenLogprob& logprob, size_t id, int64_t rank) {
+        ASSERT_EQ(logprob.id, static_cast<TokenId>(id));
+        EXPECT_EQ(logprob.rank, rank);
+        EXPECT_NEAR(static_cast<double>(logprob.logprob), exact(id), 3e-7 + std::abs(exact(id)) * 1e-7);
+      };
+      const auto token = static_cast<size_t>(reference.tokens[static_cast<size_t>(r)]);
+      expect(got[0], token, 1 + (std::find(order.begin(), order.end(), token) - order.begin()));
+      for (int32_t i = 0; i < rows[static_cast<size_t>(r)].logprobs; ++i) {
+        if (i < vocabulary) {
+          expect(got[1 + i], order[static_cast<size_t>(i)], i + 1);
+        } else {
+          EXPECT_EQ(got[1 + i].id, -1);
+        }
+      }
+    }
+  }
+}
+
+TEST(Sample, AGivenTokenIsScoredNotDrawn) {
+  RandomValues random(13);
+  for (CpuIsa isa : available_isas()) {
+    const std::vector<float> logits = random.normals(1000, 2.0f);
+    const Scored scored = run_scored(isa, logits, {{.temperature = 0.0f, .logprobs = 0, .given = 321}});
+    EXPECT_EQ(scored.tokens[0], 321);
+    EXPECT_EQ(scored.logprobs[0].id, 321);
+    std::vector<float> faulty = logits;
+    faulty[5] = kNaN;
+    EXPECT_EQ(run_scored(isa, faulty, {{.logprobs = 0, .given = 321}}).tokens[0], -1);
   }
 }
 

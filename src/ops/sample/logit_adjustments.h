@@ -1,0 +1,38 @@
+// What a request wants changed in a row of logits before a token is drawn. Plain arrays of the caller's, which
+// must outlive the call. Every array lists a token at most once, so that the order within it does not matter.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/units.h"
+
+namespace crible {
+
+struct AddedLogit {
+  TokenId id;
+  float value;
+};
+
+struct TokenCount {
+  TokenId id;
+  int32_t in_output;  // occurrences there; 0 for a token of the prompt alone
+};
+
+// Applied in the order of the members, which is vLLM's: mask, bias, penalties; repetition before frequency and
+// presence; DRY last.
+struct LogitAdjustments {
+  std::span<const TokenId> forbidden;  // become impossible
+  std::span<const AddedLogit> bias;
+  std::span<const TokenCount> seen;  // distinct tokens of prompt and output
+  float repetition_penalty = 1;      // of all seen: a logit above 0 is divided by it, one below multiplied
+  float frequency_penalty = 0;       // taken off times in_output
+  float presence_penalty = 0;        // taken off once where in_output > 0
+  std::span<const AddedLogit> dry;   // negative values (repetition_matches.h)
+};
+
+// A value that is not finite stays what it is, so that a fault remains visible; -infinity stays masked.
+// CHECKs that ids are below `vocabulary`.
+void adjust_logits(float* logits, int64_t vocabulary, const LogitAdjustments& adjustments);
+
+}  // namespace crible
