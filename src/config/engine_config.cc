@@ -6,15 +6,16 @@ const FieldTable<EngineConfig>& engine_fields() {
   using C = EngineConfig;
   constexpr double kMaxBytes = 1LL << 44;
   static const FieldTable<EngineConfig> table({
-      {.name = "gpu-memory-utilization", .member = &C::gpu_memory_utilization, .unit = "share", .minimum = 0.01,
+      {.name = "gpu-memory-utilization", .member = &C::gpu_memory_utilization, .unit = "share", .minimum = 0,
        .maximum = 1.0, .live = true,
-       .help = "share of the device's memory that weights, activations and KV cache may take together"},
+       .help = "share of the device's memory that weights, activations and KV cache take together; 0 = at most 0.9, with "
+               "a KV cache for max-num-seqs sequences of 512 tokens, at most 1 GiB"},
       {.name = "device-memory-bytes", .member = &C::device_memory_bytes, .unit = "bytes", .minimum = 0,
        .maximum = kMaxBytes,
        .help = "CPU only: the amount of RAM that counts as the device's memory; 0 = a quarter of the machine's, at most 4 GiB"},
       {.name = "kv-cache-memory-bytes", .member = &C::kv_cache_memory_bytes, .unit = "bytes", .minimum = 0,
        .maximum = kMaxBytes, .live = true,
-       .help = "memory for KV blocks; 0 = what gpu-memory-utilization leaves after weights and activations"},
+       .help = "memory for KV blocks; 0 = what a stated gpu-memory-utilization leaves after weights and activations"},
       {.name = "max-model-len", .member = &C::max_model_len, .unit = "tokens", .minimum = 0, .maximum = 1 << 24,
        .live = true, .help = "longest prompt and output of one sequence together; 0 = the model's own limit"},
       {.name = "max-num-seqs", .member = &C::max_num_seqs, .unit = "sequences", .minimum = 1, .maximum = 4096,
@@ -38,12 +39,15 @@ const FieldTable<EngineConfig>& engine_fields() {
        .maximum = 4096, .live = true, .help = "long prompts under way at once; further ones wait"},
       {.name = "block-size", .member = &C::block_size, .unit = "tokens", .minimum = 16, .maximum = 16,
        .help = "tokens per KV block"},
-      {.name = "kv-cache-dtype", .member = &C::kv_cache_dtype, .choices = {"auto", "f16", "f32"}, .live = true,
+      {.name = "kv-cache-dtype", .member = &C::kv_cache_dtype, .choices = {"auto", "f16", "bf16", "int8", "f32"}, .live = true,
        .help = "element type of the KV cache; auto = f16"},
       {.name = "threads", .member = &C::threads, .unit = "threads", .minimum = 0, .maximum = 1024,
        .help = "CPU only: threads that compute; 0 = one per core"},
       {.name = "seed", .member = &C::seed, .minimum = 0, .maximum = 9e15, .live = true,
        .help = "seed of sampling for requests that state none"},
+      {.name = "prefix-cache-file", .member = &C::prefix_cache_file,
+       .help = "file that keeps the prefix cache: read at the start, written at the end and on POST "
+               "/admin/prefix_cache/save; empty = none"},
   });
   return table;
 }

@@ -11,26 +11,7 @@ namespace crible {
 namespace {
 
 constexpr int64_t kDefaultChunkTokens = 512;
-
-class Resolver {
- public:
-  explicit Resolver(const EngineConfig& requested) { resolved_.config = requested; }
-
-  template <typename T>
-  void adjust(T EngineConfig::*member, T value, std::string_view name, std::string reason) {
-    T& current = resolved_.config.*member;
-    if (current == value) return;
-    resolved_.adjustments.push_back({std::string(name), fmt::format("{}", current), fmt::format("{}", value),
-                                     std::move(reason)});
-    current = value;
-  }
-
-  const EngineConfig& config() const { return resolved_.config; }
-  ResolvedConfig take() { return std::move(resolved_); }
-
- private:
-  ResolvedConfig resolved_;
-};
+constexpr double kDefaultUtilization = 0.90;
 
 // What long prompts may take of a step must leave some of it to the others.
 Status check_long_prompts(const EngineConfig& c) {
@@ -69,7 +50,7 @@ nlohmann::json to_json(const std::vector<Adjustment>& adjustments) {
 
 Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimits& machine,
                                const ModelLimits& model) {
-  Resolver r(requested);
+  ResolvedConfig r{.config = requested, .adjustments = {}};
   if (requested.max_model_len > model.context_length) {
     return fail(ErrorCode::kInvalidArgument,
                 "max-model-len is {} but the model's context is {} tokens; ask for at most that",
@@ -85,13 +66,17 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
     return fail(ErrorCode::kInvalidArgument, "device-memory-bytes is {} but the machine has {}",
                 format_bytes(requested.device_memory_bytes), format_bytes(machine.memory_bytes));
   }
+  if (requested.gpu_memory_utilization == 0) {
+    r.adjust(&EngineConfig::gpu_memory_utilization, kDefaultUtilization, "gpu-memory-utilization",
+             "leaves a tenth to what is not planned");
+  }
   if (requested.threads == 0) {
     r.adjust(&EngineConfig::threads, machine.cores, "threads", "one per core");
   }
   if (requested.kv_cache_dtype == "auto") {
     r.adjust(&EngineConfig::kv_cache_dtype, std::string("f16"), "kv-cache-dtype", "half the memory of f32");
   }
-  const EngineConfig& c = r.config();
+  const EngineConfig& c = r.config;
   if (requested.max_num_batched_tokens == 0) {
     const int64_t budget = requested.enable_chunked_prefill
                                ? std::max(kDefaultChunkTokens, c.max_num_seqs)
@@ -111,7 +96,7 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
                 c.max_num_batched_tokens, c.max_model_len);
   }
   CRIBLE_RETURN_IF_ERROR(check_long_prompts(c));
-  return r.take();
+  return r;
 }
 
 }  // namespace crible

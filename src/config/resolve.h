@@ -2,7 +2,9 @@
 // value that changes on the way is listed as an Adjustment with its reason; both sides are recorded.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/engine_config.h"
@@ -30,6 +32,23 @@ nlohmann::json to_json(const std::vector<Adjustment>& adjustments);
 struct ResolvedConfig {
   EngineConfig config;
   std::vector<Adjustment> adjustments;
+
+  // Sets the value and says why; nothing if it is that already. A setting that was adjusted before keeps
+  // what it came from.
+  template <typename T>
+  void adjust(T EngineConfig::*member, T value, std::string_view name, std::string reason) {
+    T& current = config.*member;
+    if (current == value) return;
+    std::string from = fmt::format("{}", current);
+    const auto earlier = std::find_if(adjustments.begin(), adjustments.end(),
+                                      [name](const Adjustment& a) { return a.name == name; });
+    if (earlier != adjustments.end()) {
+      from = std::move(earlier->from);
+      adjustments.erase(earlier);
+    }
+    adjustments.push_back({std::string(name), std::move(from), fmt::format("{}", value), std::move(reason)});
+    current = value;
+  }
 };
 
 // Fails where the request contradicts itself or the model (a context longer than the model's, a token

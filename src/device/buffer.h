@@ -11,10 +11,13 @@
 
 namespace crible {
 
+class ThreadPool;
+
 class Buffer {
  public:
   Buffer() = default;
-  static Result<Buffer> allocate(int64_t bytes);
+  // pool: threads that touch the pages of a large one together; without it the caller does.
+  static Result<Buffer> allocate(int64_t bytes, ThreadPool* pool = nullptr);
 
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;

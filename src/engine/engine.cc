@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "engine/admission.h"
+#include "engine/model_fingerprint.h"
 
 namespace crible {
 namespace {
@@ -20,6 +22,19 @@ EngineModelInfo engine_model_info(const Model& model) {
           .layers = info.layers};
 }
 
+SchedulerLimits scheduler_limits(const EngineConfig& config, const MemoryPlan& plan) {
+  return {.max_num_seqs = config.max_num_seqs,
+          .max_num_batched_tokens = config.max_num_batched_tokens,
+          .block_size = config.block_size,
+          .num_blocks = plan.num_blocks,
+          .chunked_prefill = config.enable_chunked_prefill,
+          .prefix_caching = config.enable_prefix_caching,
+          .max_scoring_rows = max_scoring_rows(config),
+          .policy = config.scheduling_policy == "priority" ? SchedulingPolicy::kPriority : SchedulingPolicy::kFcfs,
+          .long_prefill_tokens = config.long_prefill_token_threshold,
+          .max_long_prefills = config.max_long_partial_prefills};
+}
+
 bool is_stop_token(const SamplingParams& sampling, TokenId token) {
   return !sampling.ignore_eos && std::find(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(), token) !=
                                      sampling.stop_token_ids.end();
@@ -33,7 +48,9 @@ Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> mode
   CRIBLE_TRY(EngineDescription description, engine->describe(requested));
   CRIBLE_RETURN_IF_ERROR(engine->allocate(description, Buffer()));
   engine->description_ = std::move(description);
+  engine->description_.effective = engine->read_back();
   CRIBLE_RETURN_IF_ERROR(engine->prove_forward());
+  CRIBLE_RETURN_IF_ERROR(engine->restore_prefix_cache());
   return engine;
 }
 
@@ -41,6 +58,7 @@ void Engine::step() {
   const TimePoint start = now();
   const StepPlan& plan = scheduler_->plan();
   if (!plan.entries.empty()) {
+    count_tokens(plan.num_tokens);
     forward(plan);
     commit(plan);
   }
@@ -48,46 +66,80 @@ void Engine::step() {
   counters_.step_seconds += to_seconds(now() - start);
 }
 
+void Engine::count_tokens(int64_t tokens) {
+  const auto bucket = std::lower_bound(kStepTokensBounds.begin(), kStepTokensBounds.end(), tokens);
+  counters_.steps_by_tokens[static_cast<size_t>(bucket - kStepTokensBounds.begin())] += 1;
+  counters_.step_tokens += tokens;
+}
+
 void Engine::forward(const StepPlan& plan) {
+  workspace_->copy_blocks(plan.copies);
   const BatchView batch = workspace_->batch().build(plan);
   model_->forward(stream_, batch, workspace_->forward_buffers());
   const int64_t vocabulary = model_->info().vocabulary;
   sample(stream_, {.logits = workspace_->logits(),
                    .logits_stride = vocabulary,
-                   .rows = plan.num_samples,
+                   .rows = batch.num_logit_rows,
                    .vocabulary = vocabulary,
                    .parameters = workspace_->batch().sample_rows().data(),
-                   .tokens = workspace_->tokens().data()});
+                   .tokens = workspace_->tokens().data(),
+                   .logprobs = workspace_->batch().reports() ? workspace_->logprobs_of(0) : nullptr,
+                   .logprobs_stride = Workspace::kLogprobStride});
   stream_.synchronize();
 }
 
 void Engine::commit(const StepPlan& plan) {
   scheduler_->advance(plan);
   const TimePoint time = now();
-  size_t row = 0;
+  int64_t row = 0;
   for (const ScheduledSequence& entry : plan.entries) {
-    if (entry.samples) commit_token(*entry.sequence, workspace_->tokens()[row++], time);
+    const int64_t scored = scoring_rows(*entry.sequence, entry.sequence->computed_tokens - entry.num_tokens, entry.num_tokens);
+    if (commit_scores(*entry.sequence, row, scored, time) && entry.samples) {
+      commit_token(*entry.sequence, row + scored, time);
+    }
+    row += scored + (entry.samples ? 1 : 0);
   }
   ended_.splice(ended_.end(), scheduler_->take_ended());
 }
 
-void Engine::commit_token(Sequence& s, TokenId token, TimePoint time) {
-  s.event.token = token;
-  if (token < 0) {
-    // The fault may lie in the sequence's cached content, which others would inherit.
-    scheduler_->forget_content(s);
-    s.event.error = Error{ErrorCode::kInternal, fmt::format("the model's logits for output token {} are not finite",
-                                                            s.event.output_tokens + 1)};
-    end(s, FinishReason::kError, time);
-    return;
+// False if the sequence has ended.
+bool Engine::commit_scores(Sequence& s, int64_t first_row, int64_t rows, TimePoint time) {
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    if (workspace_->tokens()[static_cast<size_t>(row)] < 0) {
+      end_on_fault(s, fmt::format("prompt token {}", s.sampling_state->first_unscored() + 1), time);
+      return false;
+    }
+    s.sampling_state->score(workspace_->logprobs_of(row));
   }
+  return true;
+}
+
+void Engine::commit_token(Sequence& s, int64_t row, TimePoint time) {
+  const TokenId token = workspace_->tokens()[static_cast<size_t>(row)];
+  if (token < 0) return end_on_fault(s, fmt::format("output token {}", s.event.output_tokens + 1), time);
   s.tokens.push_back(token);
+  s.event.token = token;
   s.event.output_tokens += 1;
   counters_.generation_tokens += 1;
+  if (SequenceSampling* state = s.sampling_state.get()) {
+    state->append(token, workspace_->logprobs_of(row));
+    s.event.logprobs = state->logprobs();
+    s.event.prompt_logprobs = s.event.output_tokens == 1 ? state->prompt_logprobs() : std::span<const TokenLogprob>();
+  }
   if (is_stop_token(s.sampling, token)) return end(s, FinishReason::kStop, time);
   if (s.event.output_tokens >= s.sampling.max_tokens) return end(s, FinishReason::kLength, time);
   s.event.time = time;
   undelivered_.push_back(&s);
+}
+
+void Engine::end_on_fault(Sequence& s, const std::string& place, TimePoint time) {
+  // The fault may lie in the sequence's cached content, which others would inherit.
+  scheduler_->forget_content(s);
+  s.event.token = -1;
+  s.event.logprobs = {};
+  s.event.prompt_logprobs = {};
+  s.event.error = Error{ErrorCode::kInternal, fmt::format("the model's logits for {} are not finite", place)};
+  end(s, FinishReason::kError, time);
 }
 
 void Engine::deliver() {
@@ -114,6 +166,8 @@ void Engine::end_and_keep(SequenceList sequences, FinishReason reason, const std
   const TimePoint time = now();
   for (Sequence& s : sequences) {
     s.event.token = -1;
+    s.event.logprobs = {};
+    s.event.prompt_logprobs = {};
     s.event.error = error;
     end(s, reason, time);
   }
@@ -137,8 +191,9 @@ Result<EngineDescription> Engine::describe(const EngineConfig& requested) const 
   description.requested = requested;
   CRIBLE_TRY(description.resolved,
              resolve(requested, this_machine(), {.context_length = model_->info().context_length}));
-  const EngineConfig& config = description.resolved.config;
-  CRIBLE_TRY(description.plan, plan_memory(config, memory_needs(*model_, config)));
+  CRIBLE_TRY(description.plan, settle_memory(requested, description.resolved, [this](const EngineConfig& config) {
+    return memory_needs(*model_, config);
+  }));
   return description;
 }
 
@@ -146,20 +201,80 @@ Status Engine::allocate(const EngineDescription& description, Buffer former) {
   const EngineConfig& config = description.resolved.config;
   CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_, std::move(former)));
   undelivered_.reserve(static_cast<size_t>(config.max_num_seqs));
-  scheduler_ = std::make_unique<Scheduler>(SchedulerLimits{.max_num_seqs = config.max_num_seqs,
-                                                           .max_num_batched_tokens = config.max_num_batched_tokens,
-                                                           .block_size = config.block_size,
-                                                           .num_blocks = description.plan.num_blocks,
-                                                           .chunked_prefill = config.enable_chunked_prefill,
-                                                           .prefix_caching = config.enable_prefix_caching});
+  scheduler_ = std::make_unique<Scheduler>(scheduler_limits(config, description.plan));
   return {};
+}
+
+// Of a setting that nothing holds but the description, that; of all others, what runs.
+EngineConfig Engine::read_back() const {
+  EngineConfig effective = description_.resolved.config;
+  const SchedulerLimits& limits = scheduler_->limits();
+  const KvAllocator& allocator = scheduler_->allocator();
+  effective.max_num_seqs = limits.max_num_seqs;
+  effective.max_num_batched_tokens = limits.max_num_batched_tokens;
+  effective.enable_chunked_prefill = limits.chunked_prefill;
+  effective.scheduling_policy = limits.policy == SchedulingPolicy::kPriority ? "priority" : "fcfs";
+  effective.long_prefill_token_threshold = limits.long_prefill_tokens;
+  effective.max_long_partial_prefills = limits.max_long_prefills;
+  effective.enable_prefix_caching = allocator.prefix_caching();
+  effective.block_size = allocator.block_size();
+  effective.kv_cache_memory_bytes = allocator.pool().num_blocks() * workspace_->kv_block_bytes();
+  effective.kv_cache_dtype = dtype_name(workspace_->cache_dtype());
+  effective.max_model_len = workspace_->batch().limits().max_context;
+  effective.threads = stream_.threads();
+  return effective;
+}
+
+PrefixCacheScope Engine::prefix_cache_scope() const {
+  const EngineConfig& config = description_.resolved.config;
+  return {.path = config.prefix_cache_file,
+          .identity = prefix_cache_identity(weights_, *model_, config, description_.plan, cpu_isa_name(stream_.isa())),
+          .block_bytes = description_.plan.kv_block_bytes};
+}
+
+// A file that is of no use leaves the cache cold; only a model that cannot be told apart is an error.
+Status Engine::restore_prefix_cache() {
+  const EngineConfig& config = description_.resolved.config;
+  if (config.prefix_cache_file.empty()) return {};
+  CRIBLE_TRY(weights_, model_fingerprint(model_->info().path));
+  if (!config.enable_prefix_caching) {
+    log_warning("{} is neither read nor written while prefix caching is off", config.prefix_cache_file);
+    return {};
+  }
+  const auto restored = crible::restore_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *workspace_);
+  if (!restored) {
+    if (restored.error().code == ErrorCode::kNotFound) {
+      log_info("the prefix cache begins empty: {}", restored.error().message);
+    } else {
+      log_warning("the prefix cache begins empty: {}", restored.error().message);
+    }
+    return {};
+  }
+  counters_.restored_prefix_blocks = restored->blocks;
+  log_info("prefix cache: {} blocks, {}, from {} in {:.2f} s", restored->blocks, format_bytes(restored->bytes),
+           config.prefix_cache_file, restored->seconds);
+  if (restored->damaged_blocks > 0) {
+    log_warning("{} blocks of {} were damaged and are left out", restored->damaged_blocks, config.prefix_cache_file);
+  }
+  return {};
+}
+
+Result<PrefixCacheSummary> Engine::save_prefix_cache() const {
+  const EngineConfig& config = description_.resolved.config;
+  if (config.prefix_cache_file.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "there is no file to write to; start with --prefix-cache-file PATH");
+  }
+  if (!config.enable_prefix_caching) {
+    return fail(ErrorCode::kInvalidArgument, "prefix caching is off: there is nothing to keep");
+  }
+  return crible::save_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *workspace_);
 }
 
 // One token through the whole model, in a scheduler of its own so that no trace of it stays.
 Status Engine::prove_forward() {
   EngineRequest request{.prompt = {0}, .sampling = {.temperature = 0, .max_tokens = 1}};
   Scheduler scheduler({.num_blocks = 1, .prefix_caching = false});
-  scheduler.add(make_sequence(SeqId{0}, std::move(request), 0, description_.resolved.config.block_size));
+  scheduler.add(make_sequences(SeqId{0}, std::move(request), 0, description_.resolved.config.block_size));
   forward(scheduler.plan());
   if (workspace_->tokens()[0] < 0) {
     return fail(ErrorCode::kCorrupt, "{}: a forward pass of one token gives logits that are not finite; the file's "
@@ -178,6 +293,7 @@ Status Engine::reconfigure(const EngineConfig& requested) {
   const Status changed = allocate(description, workspace_->release_memory());
   if (changed) {
     description_ = std::move(description);
+    description_.effective = read_back();
     counters_.reconfigurations += 1;
   } else if (const Status restored = allocate(description_, Buffer()); !restored) {
     end_and_keep(std::move(sequences), FinishReason::kError, restored.error());
@@ -221,7 +337,7 @@ EngineStats Engine::stats() const {
   EngineStats stats = counters_;
   const KvAllocator& allocator = scheduler_->allocator();
   stats.running = static_cast<int64_t>(scheduler_->running().size());
-  stats.waiting = static_cast<int64_t>(scheduler_->waiting().size());
+  stats.waiting = scheduler_->num_waiting();
   stats.kv_blocks_used = allocator.pool().used();
   stats.kv_blocks_total = allocator.pool().num_blocks();
   stats.prefix_queries_tokens += allocator.queried_tokens();

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine/engine_service.h"
+#include "engine/prefix_cache_file.h"
 #include "engine/scheduler.h"
 #include "engine/workspace.h"
 
@@ -34,6 +35,9 @@ class Engine {
   // kInternal: then the old configuration could not be restored either and the engine is lost.
   Status reconfigure(const EngineConfig& requested);
 
+  // To prefix-cache-file, if there is one and prefix caching is on.
+  Result<PrefixCacheSummary> save_prefix_cache() const;
+
   const EngineDescription& description() const { return description_; }
   EngineStats stats() const;
   uint64_t seed() const { return static_cast<uint64_t>(description_.resolved.config.seed); }
@@ -44,9 +48,15 @@ class Engine {
   Result<EngineDescription> describe(const EngineConfig& requested) const;
   Status allocate(const EngineDescription& description, Buffer former);
   Status prove_forward();
+  EngineConfig read_back() const;
+  PrefixCacheScope prefix_cache_scope() const;
+  Status restore_prefix_cache();
+  void count_tokens(int64_t tokens);
   void forward(const StepPlan& plan);
   void commit(const StepPlan& plan);
-  void commit_token(Sequence& sequence, TokenId token, TimePoint time);
+  bool commit_scores(Sequence& sequence, int64_t first_row, int64_t rows, TimePoint time);
+  void commit_token(Sequence& sequence, int64_t row, TimePoint time);
+  void end_on_fault(Sequence& sequence, const std::string& place, TimePoint time);
   void end(Sequence& sequence, FinishReason reason, TimePoint time);
   void end_and_keep(SequenceList sequences, FinishReason reason, const std::optional<Error>& error);
   void requeue(SequenceList sequences);
@@ -54,6 +64,7 @@ class Engine {
 
   std::unique_ptr<const Model> model_;
   Stream stream_;
+  BlockHash weights_;  // their fingerprint, if there is a prefix-cache-file
   EngineDescription description_;
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<Scheduler> scheduler_;

@@ -167,10 +167,10 @@ void PrefixBookkeeping(benchmark::State& state) {
   int64_t id = 0;
   for (auto _ : state) {
     state.PauseTiming();
-    SequenceList list = make_sequence(SeqId{++id}, {.prompt = random_prompt(kPrompt, random, 40'000)}, 0, kBlock);
+    SequenceList list = make_sequences(SeqId{++id}, {.prompt = random_prompt(kPrompt, random, 40'000)}, 0, kBlock);
     state.ResumeTiming();
     Sequence& sequence = list.front();
-    CHECK(allocator.start(sequence, 0, kPrompt), "the pool is empty");
+    CHECK(allocator.start(sequence, 0, kPrompt) == StartResult::kStarted, "the pool is empty");
     sequence.computed_tokens = kPrompt;
     allocator.index_full_blocks(sequence);
     allocator.release(sequence);

@@ -3,6 +3,7 @@
 // messages with that thread through a queue.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -41,6 +42,10 @@ struct MemoryPlan {
 
 // Snapshot of counters and gauges, taken at a step boundary. Counters never fall, not even over a
 // reconfiguration.
+// vLLM's bounds for vllm:iteration_tokens_total.
+inline constexpr std::array<int64_t, 13> kStepTokensBounds = {1,   8,    16,   32,   64,   128,  256,
+                                                              512, 1024, 2048, 4096, 8192, 16384};
+
 struct EngineStats {
   int64_t running = 0, waiting = 0;          // sequences
   int64_t kv_blocks_used = 0, kv_blocks_total = 0;
@@ -49,6 +54,10 @@ struct EngineStats {
   int64_t computed_prompt_tokens = 0;        // prompt tokens that ran through the model
   int64_t preemptions = 0;
   int64_t steps = 0;
+  // Steps by their tokens: at or below each of kStepTokensBounds and above the one before; last, above all.
+  std::array<int64_t, kStepTokensBounds.size() + 1> steps_by_tokens{};
+  int64_t step_tokens = 0;                   // tokens of all steps
+  int64_t restored_prefix_blocks = 0;        // from prefix-cache-file at the start
   int64_t reconfigurations = 0;
   int64_t finished_stop = 0, finished_length = 0, finished_cancelled = 0, finished_error = 0;
   double step_seconds = 0;                   // time spent in steps
@@ -60,6 +69,15 @@ struct EngineDescription {
   EngineConfig requested;
   ResolvedConfig resolved;
   MemoryPlan plan;
+  EngineConfig effective;  // read back from what runs: scheduler, blocks, workspace, threads
+};
+
+// What was written to prefix-cache-file, or read from it.
+struct PrefixCacheSummary {
+  int64_t blocks = 0;
+  int64_t damaged_blocks = 0;  // left out
+  int64_t bytes = 0;           // of keys and values
+  double seconds = 0;
 };
 
 class EngineService {
@@ -81,6 +99,8 @@ class EngineService {
   virtual Result<EngineDescription> reconfigure(const EngineConfig& requested) = 0;
   // Forgets all cached prefixes that no running sequence uses.
   virtual void reset_prefix_cache() = 0;
+  // Writes the cached prefixes to prefix-cache-file, between two steps. stop() does the same.
+  virtual Result<PrefixCacheSummary> save_prefix_cache() = 0;
 
   virtual EngineDescription describe() const = 0;
   virtual EngineStats stats() const = 0;

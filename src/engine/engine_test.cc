@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/hash_model.h"
 
 namespace crible {
@@ -33,7 +35,7 @@ class EngineTest : public ::testing::Test {
                             if (last_.size() <= static_cast<size_t>(id)) last_.resize(static_cast<size_t>(id) + 1);
                             last_[static_cast<size_t>(id)] = event;
                           }};
-    engine_->add(make_sequence(SeqId{id}, std::move(request), 0, 16));
+    engine_->add(make_sequences(SeqId{id}, std::move(request), 0, 16));
   }
   void steps(int count) {
     while (count-- > 0) {
@@ -88,6 +90,34 @@ TEST_F(EngineTest, CountersGoOnOverReconfiguration) {
   EXPECT_EQ(after.reconfigurations, 1);
 }
 
+TEST_F(EngineTest, WhatIsInEffectIsReadBackFromWhatRuns) {
+  EngineConfig config = small_config();
+  config.max_num_seqs = 3;
+  config.max_num_batched_tokens = 40;
+  config.scheduling_policy = "priority";
+  config.long_prefill_token_threshold = 7;
+  config.max_long_partial_prefills = 2;
+  config.enable_prefix_caching = false;
+  config.kv_cache_dtype = "f32";
+  config.kv_cache_memory_bytes = 41 * kHashBlockBytes;  // 20 blocks of twice the size, and a half
+  ASSERT_TRUE(engine_->reconfigure(config));
+  const EngineDescription& description = engine_->description();
+  EXPECT_EQ(description.effective.kv_cache_memory_bytes, 40 * kHashBlockBytes);
+  EXPECT_EQ(description.effective.scheduling_policy, "priority");
+  EXPECT_EQ(description.effective.long_prefill_token_threshold, 7);
+  EXPECT_EQ(description.effective.kv_cache_dtype, "f32");
+  EXPECT_EQ(engine_fields().to_json(description.effective), engine_fields().to_json(description.resolved.config));
+}
+
+TEST_F(EngineTest, CountsStepsByTheirTokens) {
+  add(1, 40, 3);
+  steps(3);
+  const EngineStats stats = engine_->stats();
+  EXPECT_EQ(stats.steps_by_tokens[0], 2);  // of 1 token
+  EXPECT_EQ(stats.steps_by_tokens[4], 1);  // of 33 to 64
+  EXPECT_EQ(stats.step_tokens, 42);
+}
+
 TEST_F(EngineTest, ForgottenPrefixesAreComputedAgain) {
   add(1, 40, 1);
   steps(1);
@@ -108,7 +138,7 @@ TEST_F(EngineTest, FaultyContentIsNotShared) {
                             last_[static_cast<size_t>(id)] = event;
                           }};
     request.prompt[3] = kHashFault;
-    engine_->add(make_sequence(SeqId{id}, std::move(request), 0, 16));
+    engine_->add(make_sequences(SeqId{id}, std::move(request), 0, 16));
   };
   add_with_fault(1);
   steps(1);

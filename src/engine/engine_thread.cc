@@ -16,7 +16,7 @@ namespace crible {
 namespace {
 
 struct AddMessage {
-  SequenceList sequence;
+  SequenceList sequences;
 };
 struct CancelMessage {
   SeqId id;
@@ -26,7 +26,11 @@ struct ReconfigureMessage {
   std::promise<Result<EngineDescription>> done;
 };
 struct ResetPrefixCacheMessage {};
-using Message = std::variant<AddMessage, CancelMessage, ReconfigureMessage, ResetPrefixCacheMessage>;
+struct SavePrefixCacheMessage {
+  std::promise<Result<PrefixCacheSummary>> done;
+};
+using Message = std::variant<AddMessage, CancelMessage, ReconfigureMessage, ResetPrefixCacheMessage,
+                             SavePrefixCacheMessage>;
 
 class EngineThread final : public EngineService {
  public:
@@ -47,8 +51,9 @@ class EngineThread final : public EngineService {
                         .max_sequence_tokens = std::min(config.max_model_len,
                                                         description_.plan.num_blocks * config.block_size)}));
     // The id is drawn under the lock that orders the inbox: ids arrive in ascending order.
-    const SeqId id{next_id_++};
-    post(AddMessage{make_sequence(id, std::move(request), static_cast<uint64_t>(config.seed), config.block_size)});
+    const SeqId id{next_id_};
+    next_id_ += request.n;
+    post(AddMessage{make_sequences(id, std::move(request), static_cast<uint64_t>(config.seed), config.block_size)});
     return id;
   }
 
@@ -72,6 +77,18 @@ class EngineThread final : public EngineService {
   void reset_prefix_cache() override {
     std::lock_guard lock(mutex_);
     if (!stopping_) post(ResetPrefixCacheMessage{});
+  }
+
+  Result<PrefixCacheSummary> save_prefix_cache() override {
+    std::future<Result<PrefixCacheSummary>> done;
+    {
+      std::lock_guard lock(mutex_);
+      CRIBLE_RETURN_IF_ERROR(check_open());
+      SavePrefixCacheMessage message;
+      done = message.done.get_future();
+      post(std::move(message));
+    }
+    return done.get();
   }
 
   EngineDescription describe() const override {
@@ -111,7 +128,9 @@ class EngineThread final : public EngineService {
   // Under mutex_.
   template <typename M>
   void post(M message) {
-    if constexpr (std::is_same_v<M, AddMessage>) added_.fetch_add(1, std::memory_order_relaxed);
+    if constexpr (std::is_same_v<M, AddMessage>) {
+      added_.fetch_add(static_cast<int64_t>(message.sequences.size()), std::memory_order_relaxed);
+    }
     inbox_.emplace_back(std::move(message));
     pending_.store(true, std::memory_order_release);
     wake_.notify_one();
@@ -125,6 +144,18 @@ class EngineThread final : public EngineService {
     }
     engine_->end_all(FinishReason::kCancelled, std::nullopt);
     publish();
+    keep_prefix_cache();
+  }
+
+  void keep_prefix_cache() {
+    const EngineConfig& config = engine_->description().resolved.config;
+    if (config.prefix_cache_file.empty() || !config.enable_prefix_caching || !health()) return;
+    if (const auto saved = engine_->save_prefix_cache()) {
+      log_info("prefix cache: {} blocks, {}, to {} in {:.2f} s", saved->blocks, format_bytes(saved->bytes),
+               config.prefix_cache_file, saved->seconds);
+    } else {
+      log_warning("the prefix cache is lost: {}", saved.error().message);
+    }
   }
 
   // Figures first: whoever has an event finds it counted.
@@ -150,9 +181,10 @@ class EngineThread final : public EngineService {
   }
 
   void handle(AddMessage& message) {
-    engine_->add(std::move(message.sequence));
+    const auto count = static_cast<int64_t>(message.sequences.size());
+    engine_->add(std::move(message.sequences));
     stats_.store(engine_->stats());
-    added_.fetch_sub(1, std::memory_order_relaxed);
+    added_.fetch_sub(count, std::memory_order_relaxed);
   }
 
   void handle(CancelMessage& message) {
@@ -175,6 +207,8 @@ class EngineThread final : public EngineService {
     if (!changed) log_warning("reconfiguration refused: {}", changed.error().message);
     message.done.set_value(std::move(answer));
   }
+
+  void handle(SavePrefixCacheMessage& message) { message.done.set_value(engine_->save_prefix_cache()); }
 
   void handle(ResetPrefixCacheMessage&) { engine_->reset_prefix_cache(); }
 

@@ -69,17 +69,29 @@ struct FakeSequence {
   TokenOutput event;  // the fields that stay the same from event to event
   int64_t reserved_blocks = 0;
   bool cancelled = false;
+  std::vector<TokenLogprob> logprobs, prompt_logprobs;  // of the next event
 };
+
+// Made up, but of the right form: the token is the first, second or third likeliest, logprobs fall by a quarter.
+void append_fake_logprobs(TokenId token, int32_t listed, int64_t vocabulary, std::vector<TokenLogprob>& out) {
+  const auto scored = [&](TokenId id, int32_t rank) { out.push_back({id, -0.25f * static_cast<float>(rank), rank}); };
+  const int32_t own_rank = 1 + token % 3;
+  scored(token, own_rank);
+  for (int32_t rank = 1; rank <= listed; ++rank) {
+    scored(static_cast<TokenId>((token - own_rank + rank + vocabulary) % vocabulary), rank);
+  }
+}
 
 Result<EngineDescription> describe_fake(const FakeEngineOptions& options, const EngineConfig& requested) {
   EngineDescription description{.model = options.model, .requested = requested};
   CRIBLE_TRY(description.resolved,
              resolve(requested, this_machine(), {.context_length = options.model.context_length}));
-  const EngineConfig& config = description.resolved.config;
-  CRIBLE_TRY(description.plan,
-             plan_memory(config, {.weight_bytes = options.model.weight_bytes,
-                                  .activation_bytes = config.max_num_batched_tokens * kActivationBytesPerToken,
-                                  .kv_block_bytes = config.block_size * kKvBytesPerToken}));
+  CRIBLE_TRY(description.plan, settle_memory(requested, description.resolved, [&](const EngineConfig& config) {
+    return MemoryNeeds{.weight_bytes = options.model.weight_bytes,
+                       .activation_bytes = config.max_num_batched_tokens * kActivationBytesPerToken,
+                       .kv_block_bytes = config.block_size * kKvBytesPerToken};
+  }));
+  description.effective = description.resolved.config;
   return description;
 }
 
@@ -98,15 +110,22 @@ class FakeEngine final : public EngineService {
     if (stopping_) return fail(ErrorCode::kUnavailable, "the engine is shutting down");
     CRIBLE_RETURN_IF_ERROR(admit(request, {.vocabulary = options_.model.vocabulary,
                                            .max_sequence_tokens = description_.resolved.config.max_model_len}));
-    auto sequence = std::make_unique<FakeSequence>();
-    sequence->id = SeqId{next_id_++};
-    sequence->event.sequence = sequence->id;
-    sequence->event.queued = now();
-    sequence->request = std::move(request);
-    const SeqId id = sequence->id;
-    waiting_.push_back(std::move(sequence));
+    const SeqId first{next_id_};
+    for (int32_t choice = 0; choice < request.n; ++choice) {
+      auto sequence = std::make_unique<FakeSequence>();
+      sequence->id = SeqId{next_id_++};
+      sequence->event.sequence = sequence->id;
+      sequence->event.choice = choice;
+      sequence->event.queued = now();
+      sequence->request = request;
+      if (choice > 0) {
+        sequence->request.sampling.seed = request.sampling.seed.value_or(0) + static_cast<uint64_t>(choice);
+        sequence->request.sampling.prompt_logprobs.reset();
+      }
+      waiting_.push_back(std::move(sequence));
+    }
     changed_.notify_one();
-    return id;
+    return first;
   }
 
   void cancel(SeqId id) override {
@@ -135,6 +154,10 @@ class FakeEngine final : public EngineService {
   void reset_prefix_cache() override {
     std::lock_guard lock(mutex_);
     prefixes_.shrink_to(0);
+  }
+
+  Result<PrefixCacheSummary> save_prefix_cache() override {
+    return fail(ErrorCode::kUnsupported, "this engine computes no keys and values that could be kept");
   }
 
   EngineDescription describe() const override {
@@ -213,7 +236,7 @@ class FakeEngine final : public EngineService {
     const auto prompt_tokens = static_cast<int64_t>(sequence->request.prompt.size());
     sequence->reserved_blocks = blocks_of(*sequence);
     stats_.kv_blocks_used += sequence->reserved_blocks;
-    if (config.enable_prefix_caching) {
+    if (config.enable_prefix_caching && !sequence->request.sampling.prompt_logprobs) {
       sequence->event.cached_tokens = prefixes_.hit_tokens(sequence->request, config.block_size);
       prefixes_.insert(sequence->request, config.block_size);
       prefixes_.shrink_to(description_.plan.num_blocks - stats_.kv_blocks_used);
@@ -240,6 +263,7 @@ class FakeEngine final : public EngineService {
       const SamplingParams& sampling = sequence->request.sampling;
       event.output_tokens += 1;
       stats_.generation_tokens += 1;
+      report_logprobs(*sequence, token);
       const bool stop = !sampling.ignore_eos &&
                         std::find(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(), token) !=
                             sampling.stop_token_ids.end();
@@ -257,17 +281,37 @@ class FakeEngine final : public EngineService {
     retire(running_);
   }
 
+  void report_logprobs(FakeSequence& sequence, TokenId token) {
+    const SamplingParams& sampling = sequence.request.sampling;
+    sequence.logprobs.clear();
+    sequence.prompt_logprobs.clear();
+    if (sampling.logprobs) {
+      append_fake_logprobs(token, *sampling.logprobs, options_.model.vocabulary, sequence.logprobs);
+    }
+    if (sampling.prompt_logprobs && sequence.event.output_tokens == 1) {
+      for (size_t i = 1; i < sequence.request.prompt.size(); ++i) {
+        append_fake_logprobs(sequence.request.prompt[i], *sampling.prompt_logprobs, options_.model.vocabulary,
+                             sequence.prompt_logprobs);
+      }
+    }
+    sequence.event.logprobs = sequence.logprobs;
+    sequence.event.prompt_logprobs = sequence.prompt_logprobs;
+  }
+
   void end_cancelled(Queue& queue) {
     for (auto& sequence : queue) {
       if (!sequence->cancelled) continue;
-      sequence->event.token = -1;
       finish(*sequence, FinishReason::kCancelled);
     }
     retire(queue);
   }
 
   void finish(FakeSequence& sequence, FinishReason reason) {
-    if (reason == FinishReason::kError) sequence.event.token = -1;
+    if (reason == FinishReason::kError || reason == FinishReason::kCancelled) {
+      sequence.event.token = -1;
+      sequence.event.logprobs = {};
+      sequence.event.prompt_logprobs = {};
+    }
     sequence.event.finish = reason;
     sequence.event.time = now();
     events_.emplace_back(&sequence, sequence.event);

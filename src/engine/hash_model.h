@@ -52,8 +52,8 @@ inline std::vector<float> hash_logits(std::span<const TokenId> tokens) {
 
 class HashModel final : public Model {
  public:
-  HashModel() {
-    info_ = {.architecture = "hash", .quantization = "none", .path = "hash", .parameters = 0,
+  explicit HashModel(std::string path = "hash") {
+    info_ = {.architecture = "hash", .quantization = "none", .path = std::move(path), .parameters = 0,
              .context_length = kHashContext, .vocabulary = kHashVocabulary, .layers = 2};
   }
   const ModelInfo& info() const override { return info_; }

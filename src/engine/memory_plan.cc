@@ -1,9 +1,14 @@
 #include "engine/memory_plan.h"
 
+#include <algorithm>
+
 #include "base/units.h"
 
 namespace crible {
 namespace {
+
+constexpr int64_t kUsefulContextTokens = 512;
+constexpr int64_t kMostDefaultKvBytes = kGiB;
 
 Status check_fixed_terms(const EngineConfig& resolved, const MemoryPlan& plan) {
   if (plan.weight_bytes >= plan.budget_bytes) {
@@ -21,6 +26,27 @@ Status check_fixed_terms(const EngineConfig& resolved, const MemoryPlan& plan) {
                 format_bytes(plan.budget_bytes - plan.weight_bytes), format_bytes(plan.budget_bytes));
   }
   return {};
+}
+
+// What does not fit at all is left to plan_memory, which says why.
+void choose_kv_memory(const EngineConfig& requested, ResolvedConfig& resolved, const MemoryNeeds& needs) {
+  const EngineConfig& c = resolved.config;
+  const auto budget = static_cast<int64_t>(c.gpu_memory_utilization * static_cast<double>(c.device_memory_bytes));
+  const int64_t left = budget - needs.weight_bytes - needs.activation_bytes;
+  const int64_t useful_tokens = std::max(c.max_num_seqs * kUsefulContextTokens, c.max_model_len);
+  const int64_t useful_blocks = ceil_div(useful_tokens, c.block_size);
+  const int64_t longest_blocks = ceil_div(c.max_model_len, c.block_size);
+  int64_t blocks = std::min({useful_blocks, kMostDefaultKvBytes / needs.kv_block_bytes, left / needs.kv_block_bytes});
+  if (requested.max_model_len > 0) blocks = std::max(blocks, longest_blocks);
+  if (blocks <= 0) return;
+  resolved.adjust(&EngineConfig::kv_cache_memory_bytes, blocks * needs.kv_block_bytes, "kv-cache-memory-bytes",
+                  fmt::format("enough for max-num-seqs {} sequences of {} tokens or one of max-model-len, at most {}; all "
+                              "of it is touched before ready, so ask for more only if prefixes are to stay",
+                              c.max_num_seqs, kUsefulContextTokens, format_bytes(kMostDefaultKvBytes)));
+  if (blocks < longest_blocks) {
+    resolved.adjust(&EngineConfig::max_model_len, blocks * c.block_size, "max-model-len",
+                    "what the KV cache holds of the model's context; raise kv-cache-memory-bytes for more");
+  }
 }
 
 }  // namespace
@@ -56,6 +82,18 @@ Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& 
                 capacity_tokens,
                 stated > 0 ? "kv-cache-memory-bytes" : "gpu-memory-utilization or device-memory-bytes");
   }
+  return plan;
+}
+
+Result<MemoryPlan> settle_memory(const EngineConfig& requested, ResolvedConfig& resolved,
+                                 const std::function<MemoryNeeds(const EngineConfig&)>& needs) {
+  if (requested.gpu_memory_utilization == 0 && requested.kv_cache_memory_bytes == 0) {
+    choose_kv_memory(requested, resolved, needs(resolved.config));
+  }
+  CRIBLE_TRY(const MemoryPlan plan, plan_memory(resolved.config, needs(resolved.config)));
+  resolved.adjust(&EngineConfig::kv_cache_memory_bytes, plan.kv_bytes, "kv-cache-memory-bytes",
+                  resolved.config.kv_cache_memory_bytes == 0 ? "what gpu-memory-utilization leaves, in whole blocks"
+                                                             : "whole blocks");
   return plan;
 }
 

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
 #include "config/engine_config.h"
+#include "config/resolve.h"
 #include "engine/engine_service.h"
 
 namespace crible {
@@ -21,6 +23,13 @@ struct MemoryNeeds {
 // kResourceExhausted with the term that is too large and what to change. A plan that is returned
 // holds at least one sequence of max-model-len tokens.
 Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& needs);
+
+// The plan, and what it settles of the configuration. If neither gpu-memory-utilization nor
+// kv-cache-memory-bytes was asked for, the KV cache is of a useful size, not of all that is left: on a CPU
+// every page of it is touched before ready. A context that nobody asked for is cut to what that holds. After
+// it kv-cache-memory-bytes is what the blocks take. Every change is listed as an adjustment.
+Result<MemoryPlan> settle_memory(const EngineConfig& requested, ResolvedConfig& resolved,
+                                 const std::function<MemoryNeeds(const EngineConfig&)>& needs);
 
 // One line for the log: every term and their sum.
 std::string to_string(const MemoryPlan& plan);

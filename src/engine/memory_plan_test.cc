@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/units.h"
@@ -71,6 +72,80 @@ TEST(MemoryPlan, NamesTheTermThatIsTooLargeAndTheRemedy) {
   EXPECT_THAT(context, HasSubstr("lower max-model-len to at most 144"));
   config.kv_cache_memory_bytes = 20 * kMiB;
   EXPECT_THAT(message(config, {40 * kMiB, 1 * kMiB, kMiB}), HasSubstr("kv-cache-memory-bytes is 20.0 MiB"));
+}
+
+ResolvedConfig resolved_of(const EngineConfig& requested) {
+  auto resolved = resolve(requested, {.memory_bytes = 16 * kGiB, .cores = 2}, {.context_length = 8192});
+  EXPECT_TRUE(resolved) << resolved.error().message;
+  return std::move(*resolved);
+}
+
+Result<MemoryPlan> settle(const EngineConfig& requested, ResolvedConfig& resolved, int64_t block_bytes) {
+  resolved = resolved_of(requested);
+  return settle_memory(requested, resolved, [block_bytes](const EngineConfig& config) {
+    return MemoryNeeds{.weight_bytes = 100 * kMiB, .activation_bytes = config.max_num_batched_tokens * kKiB,
+                       .kv_block_bytes = block_bytes};
+  });
+}
+
+std::string reason_of(const ResolvedConfig& resolved, std::string_view name) {
+  for (const Adjustment& a : resolved.adjustments) {
+    if (a.name == name) return a.reason;
+  }
+  return {};
+}
+
+TEST(SettleMemory, UnaskedTheKvCacheIsOfUsefulSizeAndAskedItIsWhatWasAsked) {
+  ResolvedConfig resolved;
+  EngineConfig requested;
+  requested.max_num_seqs = 64;
+  auto plan = settle(requested, resolved, 100 * kKiB);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->num_blocks, 64 * 512 / 16);
+  EXPECT_EQ(resolved.config.kv_cache_memory_bytes, plan->kv_bytes);
+  EXPECT_THAT(reason_of(resolved, "kv-cache-memory-bytes"), HasSubstr("64 sequences of 512 tokens"));
+  // Blocks so large that one sequence of the model's context takes more than the most.
+  plan = settle(requested, resolved, 4 * kMiB);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->kv_bytes, kGiB);
+  EXPECT_EQ(resolved.config.max_model_len, 256 * 16);
+  EXPECT_THAT(reason_of(resolved, "max-model-len"), HasSubstr("what the KV cache holds"));
+  // A context that was asked for goes before the most.
+  requested.max_model_len = 8192;
+  plan = settle(requested, resolved, 4 * kMiB);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->num_blocks, 512);
+  EXPECT_EQ(resolved.config.max_model_len, 8192);
+  requested.gpu_memory_utilization = 0.5;
+  plan = settle(requested, resolved, 2 * kMiB);
+  ASSERT_TRUE(plan);
+  EXPECT_GT(plan->planned_bytes(), 2 * kGiB - 2 * kMiB - 100);
+  EXPECT_THAT(reason_of(resolved, "kv-cache-memory-bytes"), HasSubstr("what gpu-memory-utilization leaves"));
+  requested.kv_cache_memory_bytes = 1100 * kMiB + 1;
+  plan = settle(requested, resolved, 2 * kMiB);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(resolved.config.kv_cache_memory_bytes, 1100 * kMiB);
+}
+
+TEST(SettleMemory, IsIdempotentAndListsEveryChange) {
+  std::mt19937_64 random(9);
+  int settled = 0;
+  for (int i = 0; i < 2000; ++i) {
+    EngineConfig requested;
+    requested.max_num_seqs = 1 + static_cast<int64_t>(random() % 200);
+    if (random() % 2) requested.max_model_len = 1 + static_cast<int64_t>(random() % 8192);
+    if (random() % 3 == 0) requested.gpu_memory_utilization = 0.05 + 0.01 * static_cast<double>(random() % 90);
+    if (random() % 3 == 0) requested.kv_cache_memory_bytes = 1 + static_cast<int64_t>(random() % (2 * kGiB));
+    const auto block_bytes = static_cast<int64_t>(1 + random() % (8 * kMiB));
+    ResolvedConfig resolved, again;
+    if (!settle(requested, resolved, block_bytes)) continue;
+    ++settled;
+    ASSERT_TRUE(settle(resolved.config, again, block_bytes));
+    EXPECT_TRUE(again.adjustments.empty()) << again.adjustments[0].name;
+    const auto from = engine_fields().to_json(requested), to = engine_fields().to_json(resolved.config);
+    for (const auto& [name, value] : from.items()) EXPECT_EQ(value != to[name], !reason_of(resolved, name).empty()) << name;
+  }
+  EXPECT_GT(settled, 500);
 }
 
 }  // namespace

@@ -2,10 +2,15 @@
 // follow from its prompt alone. Thousands of random histories on the hash model.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <random>
 
+#include "base/atomic_file.h"
+#include "base/log.h"
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/hash_model.h"
@@ -17,8 +22,26 @@ constexpr int64_t kLongest = kHashContext;
 
 Stream one_thread() { return std::move(*Stream::create_cpu(1)); }
 
+// The model's file and the prefix cache's, for as long as the process lives.
+class ScratchFiles {
+ public:
+  ScratchFiles() { EXPECT_TRUE(write_file_atomic(weights, "of the hash model")); }
+  ~ScratchFiles() {
+    std::filesystem::remove(weights);
+    std::filesystem::remove(prefixes);
+  }
+  const std::filesystem::path folder = std::filesystem::temp_directory_path();
+  const std::filesystem::path weights = folder / fmt::format("crible_independence_{}_weights", ::getpid());
+  const std::filesystem::path prefixes = folder / fmt::format("crible_independence_{}_prefixes", ::getpid());
+};
+const ScratchFiles& scratch_files() {
+  static const ScratchFiles files;
+  return files;
+}
+
 struct Outcome {
   EngineRequest request;  // as admitted
+  uint64_t seed = 0;      // of this answer's draws
   std::vector<TokenId> tokens;
   int ends = 0;
   TokenOutput last;
@@ -28,9 +51,8 @@ class History {
  public:
   explicit History(uint64_t seed) : random_(seed), sampler_(one_thread()) {
     EXPECT_TRUE(sampler_.reserve_scratch(sample_scratch_bytes(1, kHashVocabulary, 1)));
-    auto engine = Engine::create(std::make_unique<HashModel>(), one_thread(), random_config());
-    EXPECT_TRUE(engine) << engine.error().message;
-    engine_ = std::move(*engine);
+    std::filesystem::remove(scratch_files().prefixes);
+    start();
     for (auto& block : blocks_) {
       for (TokenId& token : block) token = static_cast<TokenId>(draw(kHashFault));
     }
@@ -50,11 +72,28 @@ class History {
     check();
   }
 
+  // Ends the engine with what it has cached, and goes on with a new one.
+  void restart() {
+    if (engine_->description().resolved.config.enable_prefix_caching) {
+      const auto saved = engine_->save_prefix_cache();
+      EXPECT_TRUE(saved) << saved.error().message;
+    }
+    outcomes_.clear();
+    start();
+  }
+
+  int64_t restored_blocks() const { return engine_->stats().restored_prefix_blocks; }
   int64_t preemptions() const { return engine_->stats().preemptions; }
   int64_t hit_tokens() const { return engine_->stats().prefix_hit_tokens; }
   int64_t reconfigurations() const { return engine_->stats().reconfigurations; }
 
  private:
+  void start() {
+    auto engine = Engine::create(std::make_unique<HashModel>(scratch_files().weights.string()), one_thread(), random_config());
+    EXPECT_TRUE(engine) << engine.error().message;
+    engine_ = std::move(*engine);
+  }
+
   int64_t draw(int64_t below) { return static_cast<int64_t>(random_() % static_cast<uint64_t>(below)); }
 
   EngineConfig random_config() {
@@ -67,6 +106,17 @@ class History {
         config.enable_chunked_prefill ? config.max_num_seqs + draw(80) : kLongest + draw(100);
     config.enable_prefix_caching = draw(4) != 0;
     config.kv_cache_memory_bytes = (kLongest / 16 + draw(30)) * kHashBlockBytes;
+    if (draw(5) == 0) {
+      config.kv_cache_dtype = "f32";
+      config.kv_cache_memory_bytes *= 2;
+    }
+    if (draw(2) == 0) config.scheduling_policy = "priority";
+    if (config.enable_chunked_prefill && draw(2) == 0) {
+      config.long_prefill_token_threshold = 1 + draw(40);
+      config.max_long_partial_prefills = 1 + draw(3);
+      config.max_num_batched_tokens += config.long_prefill_token_threshold * config.max_long_partial_prefills;
+    }
+    config.prefix_cache_file = scratch_files().prefixes.string();
     return config;
   }
 
@@ -87,15 +137,24 @@ class History {
     request.sampling.ignore_eos = draw(2) == 0;
     request.cache_salt = static_cast<uint64_t>(draw(2));
     ASSERT_TRUE(admit(request, {.vocabulary = kHashVocabulary, .max_sequence_tokens = kLongest}));
-    const SeqId id{++last_id_};
-    outcomes_[id.value].request = request;
-    request.on_output = [this, id](const TokenOutput& event) { record(id, event); };
-    engine_->add(make_sequence(id, std::move(request), engine_->seed(), 16));
+    request.priority = draw(3);
+    request.n = draw(4) == 0 ? 2 + static_cast<int32_t>(draw(2)) : 1;
+    const SeqId first{last_id_ + 1};
+    last_id_ += request.n;
+    for (int32_t choice = 0; choice < request.n; ++choice) {
+      Outcome& outcome = outcomes_[first.value + choice];
+      outcome.request = request;
+      outcome.seed = sequence_seed(request.sampling, choice, engine_->seed(), SeqId{first.value + choice});
+    }
+    request.on_output = [this, first](const TokenOutput& event) {
+      EXPECT_EQ(event.sequence.value, first.value + event.choice);
+      record(event);
+    };
+    engine_->add(make_sequences(first, std::move(request), engine_->seed(), 16));
   }
 
-  void record(SeqId id, const TokenOutput& event) {
-    Outcome& outcome = outcomes_.at(id.value);
-    EXPECT_EQ(event.sequence, id);
+  void record(const TokenOutput& event) {
+    Outcome& outcome = outcomes_.at(event.sequence.value);
     EXPECT_EQ(outcome.ends, 0) << "an event after the end";
     if (event.token >= 0) outcome.tokens.push_back(event.token);
     EXPECT_EQ(event.output_tokens, static_cast<int64_t>(outcome.tokens.size()));
@@ -117,13 +176,14 @@ class History {
   }
 
   // Runs the request on its own: hash, sample, append.
-  std::pair<std::vector<TokenId>, FinishReason> expected(const EngineRequest& request) {
+  std::pair<std::vector<TokenId>, FinishReason> expected(const Outcome& outcome) {
+    const EngineRequest& request = outcome.request;
     std::vector<TokenId> tokens = request.prompt;
     std::vector<TokenId> output;
     while (true) {
       std::vector<float> logits = hash_logits(tokens);
       const SampleRow row{.temperature = request.sampling.temperature, .top_p = request.sampling.top_p,
-                          .top_k = request.sampling.top_k, .seed = *request.sampling.seed,
+                          .top_k = request.sampling.top_k, .seed = outcome.seed,
                           .position = static_cast<int64_t>(tokens.size())};
       TokenId token = -1;
       sample(sampler_, {.logits = logits.data(), .logits_stride = kHashVocabulary, .rows = 1,
@@ -143,7 +203,7 @@ class History {
   void check() {
     for (auto& [id, outcome] : outcomes_) {
       ASSERT_EQ(outcome.ends, 1) << "sequence " << id;
-      auto [tokens, finish] = expected(outcome.request);
+      auto [tokens, finish] = expected(outcome);
       if (outcome.last.finish == FinishReason::kCancelled) {
         ASSERT_LE(outcome.tokens.size(), tokens.size());
         tokens.resize(outcome.tokens.size());
@@ -169,7 +229,8 @@ class History {
 };
 
 TEST(SchedulingIndependence, HoldsOverRandomHistories) {
-  int64_t preemptions = 0, hit_tokens = 0, reconfigurations = 0;
+  ASSERT_TRUE(init_log("error"));
+  int64_t preemptions = 0, hit_tokens = 0, reconfigurations = 0, restored_blocks = 0;
   for (uint64_t seed = 1; seed <= 1500 && !::testing::Test::HasFatalFailure(); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     History history(seed);
@@ -177,11 +238,16 @@ TEST(SchedulingIndependence, HoldsOverRandomHistories) {
     preemptions += history.preemptions();
     hit_tokens += history.hit_tokens();
     reconfigurations += history.reconfigurations();
+    if (seed % 8 != 0) continue;
+    history.restart();
+    restored_blocks += history.restored_blocks();
+    history.run(12);
   }
   // The histories did contain what they are meant to be immune to.
   EXPECT_GT(preemptions, 100);
   EXPECT_GT(hit_tokens, 10'000);
   EXPECT_GT(reconfigurations, 1000);
+  EXPECT_GT(restored_blocks, 200);
 }
 
 TEST(SchedulingIndependence, AThousandRequestsLeaveThePoolAsItWas) {

@@ -12,7 +12,10 @@ namespace {
 constexpr int64_t kSliceAlignment = 64;  // bytes
 
 DType kv_dtype(const EngineConfig& resolved) {
-  return resolved.kv_cache_dtype == "f32" ? DType::kF32 : DType::kF16;
+  if (resolved.kv_cache_dtype == "f32") return DType::kF32;
+  if (resolved.kv_cache_dtype == "bf16") return DType::kBF16;
+  if (resolved.kv_cache_dtype == "int8") return DType::kI8;
+  return DType::kF16;
 }
 
 int64_t max_logit_rows(const EngineConfig& resolved) { return resolved.max_num_seqs + max_scoring_rows(resolved); }
@@ -76,7 +79,7 @@ Result<std::unique_ptr<Workspace>> Workspace::allocate(const Model& model, const
   Buffer memory = std::move(former);
   if (memory.bytes() < bytes || memory.bytes() / 2 > bytes) {
     { const Buffer freed = std::move(memory); }
-    CRIBLE_TRY(memory, Buffer::allocate(bytes));
+    CRIBLE_TRY(memory, Buffer::allocate(bytes, &stream.pool()));
   }
   return std::unique_ptr<Workspace>(new Workspace(model, resolved, plan, std::move(memory)));
 }
@@ -117,7 +120,7 @@ void Workspace::copy_blocks(std::span<const BlockCopy> copies) {
 }
 
 void Workspace::read_block(BlockId block, std::span<std::byte> content) const {
-  CHECK(std::ssize(content) == std::ssize(layers_) * 2 * half_block_bytes_, "a block has {} bytes", content.size());
+  CHECK(std::ssize(content) == kv_block_bytes(), "a block has {} bytes", content.size());
   std::byte* out = content.data();
   for (const KvCacheView& layer : layers_) {
     for (const void* base : {layer.k, layer.v}) {
@@ -128,7 +131,7 @@ void Workspace::read_block(BlockId block, std::span<std::byte> content) const {
 }
 
 void Workspace::write_block(BlockId block, std::span<const std::byte> content) {
-  CHECK(std::ssize(content) == std::ssize(layers_) * 2 * half_block_bytes_, "a block has {} bytes", content.size());
+  CHECK(std::ssize(content) == kv_block_bytes(), "a block has {} bytes", content.size());
   const std::byte* from = content.data();
   for (const KvCacheView& layer : layers_) {
     for (void* base : {layer.k, layer.v}) {

@@ -41,12 +41,9 @@ json server_json(const ServerConfig& config) {
 
 std::string config_body(const EngineDescription& description, const ServerContext& context) {
   const MachineLimits machine = this_machine();
-  const json effective = engine_fields().to_json(description.resolved.config);
   const json body = {{"requested", engine_fields().to_json(description.requested)},
-                     {"resolved", effective},
-                     // One thread owns both the settings and what runs, and a change is in effect
-                     // before it is reported: what was resolved is what is in effect.
-                     {"effective", effective},
+                     {"resolved", engine_fields().to_json(description.resolved.config)},
+                     {"effective", engine_fields().to_json(description.effective)},
                      {"adjustments", to_json(description.resolved.adjustments)},
                      {"memory_plan", plan_json(description.plan)},
                      {"model", model_json(description.model, context.model_name)},
@@ -79,6 +76,12 @@ HttpReply post_admin_reconfigure(ServerContext& context, const HttpRequest& requ
   }
   log_info("reconfigured: {}", json(*knobs).dump());
   return {.body = config_body(*description, context)};
+}
+
+HttpReply post_admin_save_prefix_cache(ServerContext& context, const HttpRequest&) {
+  const auto saved = context.engine.save_prefix_cache();
+  if (!saved) return error_reply(to_api_error(saved.error()));
+  return {.body = json{{"blocks", saved->blocks}, {"bytes", saved->bytes}, {"seconds", saved->seconds}}.dump()};
 }
 
 HttpReply post_admin_reset_prefix_cache(ServerContext& context, const HttpRequest&) {

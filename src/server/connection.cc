@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cmath>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -36,6 +37,11 @@ constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr size_t kMaxLingerBytes = 4 << 20;
 constexpr std::chrono::seconds kLingerTime{2};
+constexpr TimePoint kNever = TimePoint::max();
+// What a refused client is told to wait: at least, at most, and while nothing has ended yet to judge by.
+constexpr double kShortestRetrySeconds = 1;
+constexpr double kLongestRetrySeconds = 600;
+constexpr double kUnknownRetrySeconds = 5;
 
 ApiError http_error(int status, std::string message) {
   return {.status = status, .message = std::move(message)};
@@ -95,7 +101,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       : host_(host),
         context_(host.context),
         stream_(std::move(socket)),
-        news_(stream_.get_executor(), asio::steady_timer::time_point::max()) {
+        news_(stream_.get_executor(), kNever) {
     context_.metrics.open_connections += 1;
   }
   ~Connection() { context_.metrics.open_connections -= 1; }
@@ -134,6 +140,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
         asio::use_awaitable);
   }
 
+  std::optional<HttpReply> refuse_for_queue() const;
+  TimePoint deadline_of(const GenerationOptions& options, TimePoint arrival) const;
+  // Until `ready`, the client is gone, or the deadline has ended the job.
+  template <typename Ready>
+  Task<void> wait_for_job(CompletionJob& job, Ready ready);
+  void job_has_news();
   void watch_client();
   void client_readable(error_code code);
   bool keep_alive(const HttpRequest& request) const { return request.keep_alive && !context_.draining; }
@@ -142,7 +154,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ServerContext& context_;
   beast::tcp_stream stream_;
   beast::flat_buffer buffer_;
-  asio::steady_timer news_;  // never expires: cancelled when the job under way has news
+  asio::steady_timer news_;  // cancelled when the job under way has news; expires at its deadline
+  TimePoint deadline_ = kNever;  // of the job under way
   std::shared_ptr<CompletionJob> job_;  // while a completion is being answered
   bool watch_armed_ = false;
   bool client_gone_ = false;
@@ -254,6 +267,7 @@ Task<bool> Connection::answer_completion(const Route& route, HttpRequest request
     const ApiError api_error = to_api_error(error);
     co_return co_await reply_error(api_error, false);
   }
+  if (auto refusal = refuse_for_queue()) co_return co_await reply(std::move(*refusal), keep_alive(request));
   const bool chat = route.kind == RouteKind::kChatCompletion;
   const CompletionKind kind = chat ? CompletionKind::kChat : CompletionKind::kText;
   const auto prepare = [&] { return prepare_completion(kind, request.body, context_.served_model()); };
@@ -270,8 +284,10 @@ Task<bool> Connection::answer_completion(const Route& route, HttpRequest request
   if (auto started = job->start(); !started) {
     co_return co_await reply_error(started.error(), keep_alive(request));
   }
-  job->set_on_news([this] { news_.cancel(); });
+  job->set_on_news([this] { job_has_news(); });
   job_ = job;
+  deadline_ = deadline_of(job->options(), arrival);
+  news_.expires_at(deadline_);
   watch_client();
   const ReplyIdentity identity{.id = new_reply_id(chat ? "chatcmpl-" : "cmpl-"),
                                .created = unix_seconds(),
@@ -290,9 +306,57 @@ Task<bool> Connection::answer_completion(const Route& route, HttpRequest request
   co_return alive && !client_gone_;
 }
 
+// Before anything is spent on it: a client that is refused here costs the others nothing.
+std::optional<HttpReply> Connection::refuse_for_queue() const {
+  const int64_t limit = context_.config.max_waiting_requests;
+  const int64_t waiting = limit > 0 ? context_.engine.stats().waiting : 0;
+  if (waiting < limit || limit == 0) return std::nullopt;
+  context_.metrics.queue_refusals += 1;
+  const double seconds = std::clamp(
+      context_.metrics.completion_rate.seconds_for(waiting - limit + 1, now()).value_or(kUnknownRetrySeconds),
+      kShortestRetrySeconds, kLongestRetrySeconds);
+  HttpReply refusal = error_reply({.status = 429,
+                                   .type = "rate_limit_error",
+                                   .message = fmt::format("{} requests are waiting, the most that may "
+                                                          "(max-waiting-requests); send this one again in {:.0f} s",
+                                                          waiting, std::ceil(seconds)),
+                                   .code = "queue_full"});
+  refusal.headers.emplace_back("Retry-After", fmt::format("{:.0f}", std::ceil(seconds)));
+  return refusal;
+}
+
+TimePoint Connection::deadline_of(const GenerationOptions& options, TimePoint arrival) const {
+  double seconds = context_.config.request_timeout_seconds;
+  if (options.timeout_seconds > 0 && (seconds == 0 || options.timeout_seconds < seconds)) {
+    seconds = options.timeout_seconds;
+  }
+  if (seconds == 0) return kNever;
+  return arrival + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+template <typename Ready>
+Task<void> Connection::wait_for_job(CompletionJob& job, Ready ready) {
+  while (!client_gone_) {
+    if (now() >= deadline_) job.time_out();
+    if (ready()) co_return;
+    co_await news_.async_wait(kNoThrow);
+  }
+}
+
+// Text that its reader does not take must not pile up: such a stream is cut off.
+void Connection::job_has_news() {
+  if (job_->pending_bytes() > host_.limits.unread_bytes) {
+    context_.metrics.slow_readers += 1;
+    client_gone_ = true;
+    job_->abandon();
+    stream_.cancel();
+  }
+  news_.cancel();
+}
+
 Task<bool> Connection::answer_whole(CompletionJob& job, const HttpRequest& request,
                                     const ReplyIdentity& identity) {
-  while (!job.finished() && !client_gone_) co_await news_.async_wait(kNoThrow);
+  co_await wait_for_job(job, [&] { return job.finished(); });
   if (client_gone_) co_return false;
   if (job.error()) co_return co_await reply_error(*job.error(), keep_alive(request));
   HttpReply whole;
@@ -302,7 +366,7 @@ Task<bool> Connection::answer_whole(CompletionJob& job, const HttpRequest& reque
 
 Task<bool> Connection::answer_stream(CompletionJob& job, const HttpRequest& request,
                                      const ReplyIdentity& identity) {
-  while (!job.has_news() && !client_gone_) co_await news_.async_wait(kNoThrow);
+  co_await wait_for_job(job, [&] { return job.has_news(); });
   if (client_gone_) co_return false;
   // Nothing was sent yet: a failure still has a status of its own.
   if (job.error()) co_return co_await reply_error(*job.error(), keep_alive(request));
@@ -315,7 +379,7 @@ Task<bool> Connection::answer_stream(CompletionJob& job, const HttpRequest& requ
   CompletionStream frames(job, identity);
   std::string bytes;
   while (!frames.ended()) {
-    while (!job.has_news() && !client_gone_) co_await news_.async_wait(kNoThrow);
+    co_await wait_for_job(job, [&] { return job.has_news(); });
     if (client_gone_) co_return false;
     bytes.clear();
     frames.append_pending(bytes);

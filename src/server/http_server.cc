@@ -7,6 +7,8 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <sys/resource.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <thread>
@@ -40,7 +42,33 @@ std::string fingerprint(const EngineDescription& description) {
   return fmt::format("fp_{:012x}", hash & 0xFFFFFFFFFFFF);
 }
 
+std::chrono::milliseconds milliseconds_of(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+// Each connection takes a descriptor; the soft limit that a shell hands down is often 1024.
+void raise_descriptor_limit(int64_t connections) {
+  constexpr int64_t kOthers = 256;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const auto wanted = static_cast<rlim_t>(connections + kOthers);
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted) {
+    log_info("the system allows {} open files: connections beyond that wait", limit.rlim_cur);
+  }
+}
+
 }  // namespace
+
+HttpLimits http_limits(const ServerConfig& config) {
+  return {.idle = milliseconds_of(config.keep_alive_timeout_seconds),
+          .header = milliseconds_of(config.header_timeout_seconds),
+          .body = milliseconds_of(config.body_timeout_seconds),
+          .write = milliseconds_of(config.write_timeout_seconds),
+          .connections = config.max_connections,
+          .unread_bytes = static_cast<size_t>(config.max_unread_bytes)};
+}
 
 class HttpServer::Impl {
  public:
@@ -126,6 +154,7 @@ Status HttpServer::Impl::start(EngineService& engine, const TextModel& text) {
     return fail(ErrorCode::kUnavailable, "cannot listen on port {} of {}: {}; choose another with --port, or end what "
                 "uses it", port_, config_.host, code.message());
   }
+  raise_descriptor_limit(limits_.connections);
   asio::co_spawn(io_, accept_connections(), asio::detached);
   io_thread_ = std::thread([this] { io_.run(); });
   return {};

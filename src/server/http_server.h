@@ -22,12 +22,14 @@ struct HttpLimits {
   uint32_t header_bytes = 64 << 10;
   int64_t connections = 16'384;               // more wait in the kernel's queue
   size_t inline_body_bytes = 8 << 10;         // longer bodies are prepared on the worker thread
+  size_t unread_bytes = 4 << 20;              // of a stream, kept for a client that is slower than it
 };
+HttpLimits http_limits(const ServerConfig& config);
 
 class HttpServer {
  public:
   // Takes the port without listening yet. A busy one is kUnavailable and the message names it.
-  static Result<std::unique_ptr<HttpServer>> bind(const ServerConfig& config, const HttpLimits& limits = {});
+  static Result<std::unique_ptr<HttpServer>> bind(const ServerConfig& config, const HttpLimits& limits);
   // Stops: ends the engine's sequences, closes every connection.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

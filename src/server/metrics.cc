@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/process.h"
 
 namespace crible {
@@ -57,15 +58,18 @@ class Exposition {
     sample(name, value);
   }
   void histogram(std::string_view name, const Histogram& h, std::string_view help) {
+    histogram(name, h.bounds(), std::span<const int64_t>(h.cumulative()), h.sum(), help);
+  }
+  // cumulative: at or below each bound, then all.
+  template <typename Bound, typename Sum>
+  void histogram(std::string_view name, std::span<const Bound> bounds, std::span<const int64_t> cumulative, Sum sum,
+                 std::string_view help) {
     family(name, "histogram", help);
-    const std::vector<int64_t> counts = h.cumulative();
     const std::string bucket = fmt::format("{}_bucket", name);
-    for (size_t i = 0; i < h.bounds().size(); ++i) {
-      sample(bucket, counts[i], fmt::format("le=\"{}\"", h.bounds()[i]));
-    }
-    sample(bucket, counts.back(), "le=\"+Inf\"");
-    sample(fmt::format("{}_sum", name), h.sum());
-    sample(fmt::format("{}_count", name), counts.back());
+    for (size_t i = 0; i < bounds.size(); ++i) sample(bucket, cumulative[i], fmt::format("le=\"{}\"", bounds[i]));
+    sample(bucket, cumulative.back(), "le=\"+Inf\"");
+    sample(fmt::format("{}_sum", name), sum);
+    sample(fmt::format("{}_count", name), cumulative.back());
   }
   std::string take() { return std::move(out_); }
 
@@ -83,7 +87,7 @@ std::string setting_text(const field::Value& value) {
 
 std::string cache_config_labels(const EngineDescription& description) {
   std::string labels;
-  const EngineConfig& config = description.resolved.config;
+  const EngineConfig& config = description.effective;
   for (const auto& f : engine_fields().fields()) {
     std::string name(f.name);
     std::replace(name.begin(), name.end(), '-', '_');
@@ -109,6 +113,12 @@ void render_engine(Exposition& out, const EngineStats& stats, const EngineDescri
   out.counter("vllm:prompt_tokens_total", stats.prompt_tokens, "Prompt tokens of scheduled sequences.");
   out.counter("vllm:generation_tokens_total", stats.generation_tokens, "Tokens generated.");
   out.counter("vllm:num_preemptions_total", stats.preemptions, "Sequences pre-empted and computed again.");
+  auto steps = stats.steps_by_tokens;
+  std::partial_sum(steps.begin(), steps.end(), steps.begin());
+  out.histogram("vllm:iteration_tokens_total", std::span<const int64_t>(kStepTokensBounds),
+                std::span<const int64_t>(steps), stats.step_tokens, "Tokens of one engine step.");
+  out.counter("crible:restored_prefix_blocks_total", stats.restored_prefix_blocks,
+              "Blocks that prefix-cache-file held at the start.");
   out.counter("crible:computed_prompt_tokens_total", stats.computed_prompt_tokens,
               "Prompt tokens that ran through the model.");
   out.counter("crible:engine_steps_total", stats.steps, "Engine steps.");
@@ -152,6 +162,9 @@ void render_requests(Exposition& out, const ServerMetrics& metrics) {
   for (size_t i = 1; i < metrics.responses.size(); ++i) {
     out.sample("crible:http_responses_total", metrics.responses[i], fmt::format("status=\"{}xx\"", i));
   }
+  out.counter("crible:queue_refusals_total", metrics.queue_refusals, "Requests refused with 429: too many waiting.");
+  out.counter("crible:slow_readers_total", metrics.slow_readers,
+              "Streams cancelled because their clients did not read them.");
   out.gauge("crible:open_connections", metrics.open_connections, "HTTP connections open.");
   out.gauge("crible:active_http_requests", metrics.active_requests, "HTTP requests under way, this one included.");
   out.gauge("crible:live_completions", metrics.live_jobs.load(std::memory_order_relaxed),
@@ -185,6 +198,7 @@ void ServerMetrics::count_finished(std::string_view reason) {
   const auto found = std::find(kReasons.begin(), kReasons.end(), reason);
   CHECK(found != kReasons.end(), "{}", reason);
   finished[static_cast<size_t>(found - kReasons.begin())] += 1;
+  completion_rate.note(now());
 }
 
 void ServerMetrics::count_response(int status) { responses[static_cast<size_t>(status / 100)] += 1; }

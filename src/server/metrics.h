@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/engine_service.h"
+#include "server/completion_rate.h"
 
 namespace crible {
 
@@ -41,6 +42,9 @@ struct ServerMetrics {
       request_queue_time, request_prefill_time, request_decode_time;
   static constexpr std::array<std::string_view, 4> kReasons = {"stop", "length", "abort", "error"};
   std::array<int64_t, 4> finished{};         // by kReasons
+  CompletionRate completion_rate;            // of all of them
+  int64_t queue_refusals = 0;                // 429
+  int64_t slow_readers = 0;                  // whose requests were cancelled for it
   std::array<int64_t, 6> responses{};        // by hundreds of the status
   int64_t open_connections = 0;
   int64_t active_requests = 0;               // HTTP requests under way

@@ -167,7 +167,7 @@ TEST(Protocol, ABusyPortIsNamed) {
   TestServer server;
   ServerConfig config;
   config.port = server.port();
-  const auto second = HttpServer::bind(config);
+  const auto second = HttpServer::bind(config, http_limits(config));
   ASSERT_FALSE(second.has_value());
   EXPECT_NE(second.error().message.find(std::to_string(server.port())), std::string::npos);
 }

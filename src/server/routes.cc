@@ -106,6 +106,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/detokenize", RouteKind::kWorker, false, post_detokenize},
     {"GET", "/admin/config", RouteKind::kImmediate, false, get_admin_config},
     {"POST", "/admin/reconfigure", RouteKind::kAdmin, false, post_admin_reconfigure},
+    {"POST", "/admin/prefix_cache/save", RouteKind::kAdmin, false, post_admin_save_prefix_cache},
     {"POST", "/admin/reset_prefix_cache", RouteKind::kAdmin, false, post_admin_reset_prefix_cache},
 };
 constexpr Route kModelRoute = {"GET", kModelPrefix, RouteKind::kImmediate, false, get_model};

@@ -21,7 +21,7 @@ void print_description(const EngineDescription& description) {
   fmt::print("configuration in effect:\n");
   for (const auto& f : engine_fields().fields()) {
     fmt::print("  {:<24} {}{}{}\n", f.name,
-               field::to_json(FieldTable<EngineConfig>::get(description.resolved.config, f)).dump(),
+               field::to_json(FieldTable<EngineConfig>::get(description.effective, f)).dump(),
                f.unit.empty() ? "" : " ", f.unit);
   }
   for (const Adjustment& a : description.resolved.adjustments) {
@@ -41,7 +41,7 @@ Status serve(const ServeOptions& options) {
   // The server works with both until it is gone, on every way out.
   TextModel text;
   std::unique_ptr<EngineService> engine;
-  CRIBLE_TRY(const auto server, HttpServer::bind(options.server));
+  CRIBLE_TRY(const auto server, HttpServer::bind(options.server, http_limits(options.server)));
   CRIBLE_TRY(text, load_text_model(options.model));
   CRIBLE_TRY(engine, EngineService::start(options.model, options.engine));
   print_description(engine->describe());

@@ -70,7 +70,7 @@ void streams(benchmark::State& state) {
   CHECK(engine.has_value(), "{}", engine.error().message);
   ServerConfig config;
   config.port = 0;
-  const auto server = HttpServer::bind(config);
+  const auto server = HttpServer::bind(config, http_limits(config));
   CHECK(server.has_value() && (*server)->start(**engine, *text).has_value(), "the server does not start");
   const std::string body =
       fmt::format(R"({{"prompt":[5,6,7],"max_tokens":{},"stream":true,"ignore_eos":true}})", kTokens);

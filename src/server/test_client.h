@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/connect.hpp>
@@ -38,18 +39,22 @@ struct TestServerOptions {
 
 class TestServer {
  public:
-  explicit TestServer(TestServerOptions options = {}) {
+  explicit TestServer(TestServerOptions options = {}) : TestServer(options, fake_engine(std::move(options.engine))) {}
+  TestServer(TestServerOptions options, std::unique_ptr<EngineService> started) : engine(std::move(started)) {
     options.config.port = 0;
     if (options.config.served_model_name.empty()) options.config.served_model_name = "fake";
-    auto started = start_fake_engine(std::move(options.engine));
-    EXPECT_TRUE(started.has_value()) << (started ? "" : started.error().message);
-    engine = std::move(*started);
     auto bound = HttpServer::bind(options.config, options.limits);
     EXPECT_TRUE(bound.has_value());
     server = std::move(*bound);
     EXPECT_TRUE(server->start(*engine, default_text_model()).has_value());
   }
   uint16_t port() const { return server->port(); }
+
+  static std::unique_ptr<EngineService> fake_engine(FakeEngineOptions options) {
+    auto started = start_fake_engine(std::move(options));
+    EXPECT_TRUE(started.has_value()) << (started ? "" : started.error().message);
+    return std::move(*started);
+  }
 
   std::unique_ptr<EngineService> engine;
   std::unique_ptr<HttpServer> server;
@@ -120,6 +125,11 @@ class TestClient {
     socket_.close();
   }
   void close() { socket_.close(); }
+  // Whether something can be read within the time.
+  bool readable_within(int milliseconds) {
+    pollfd poll{.fd = socket_.native_handle(), .events = POLLIN, .revents = 0};
+    return !buffered_.empty() || ::poll(&poll, 1, milliseconds) > 0;
+  }
   boost::asio::ip::tcp::socket& socket() { return socket_; }
 
  private:
