@@ -106,11 +106,28 @@ TEST(Resolve, ContradictionsAreErrorsThatSayWhatToDo) {
   whole_prompts.max_num_batched_tokens = 4096;
   EngineConfig too_much_memory;
   too_much_memory.device_memory_bytes = 100 * kGiB;
-  for (const auto& config : {too_long, small_budget, whole_prompts, too_much_memory}) {
+  EngineConfig no_chunks_to_bound;
+  no_chunks_to_bound.enable_chunked_prefill = false;
+  no_chunks_to_bound.long_prefill_token_threshold = 64;
+  EngineConfig nothing_for_short_prompts;
+  nothing_for_short_prompts.max_num_batched_tokens = 512;
+  nothing_for_short_prompts.long_prefill_token_threshold = 161;
+  nothing_for_short_prompts.max_long_partial_prefills = 3;
+  for (const auto& config : {too_long, small_budget, whole_prompts, too_much_memory, no_chunks_to_bound,
+                             nothing_for_short_prompts}) {
     const auto resolved = resolve(config, kMachine, kModel);
     ASSERT_FALSE(resolved);
     EXPECT_EQ(resolved.error().code, ErrorCode::kInvalidArgument);
   }
+}
+
+TEST(Resolve, TheBudgetLeavesShortPromptsTheirShare) {
+  EngineConfig config;
+  config.long_prefill_token_threshold = 1000;
+  config.max_long_partial_prefills = 2;
+  EXPECT_EQ(resolve(config, kMachine, kModel)->config.max_num_batched_tokens, 32 + 2 * 2000);
+  config.max_num_batched_tokens = 32 + 2000;
+  EXPECT_TRUE(resolve(config, kMachine, kModel));
 }
 
 }  // namespace

@@ -78,8 +78,10 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
   }
   const EngineConfig& c = r.config;
   if (requested.max_num_batched_tokens == 0) {
+    // As much for short prompts as for long ones.
+    const int64_t for_prompts = 2 * c.long_prefill_token_threshold * c.max_long_partial_prefills;
     const int64_t budget = requested.enable_chunked_prefill
-                               ? std::max(kDefaultChunkTokens, c.max_num_seqs)
+                               ? std::max(kDefaultChunkTokens, c.max_num_seqs + for_prompts)
                                : std::max(c.max_model_len, c.max_num_seqs);
     r.adjust(&EngineConfig::max_num_batched_tokens, budget, "max-num-batched-tokens",
              requested.enable_chunked_prefill ? "default chunk beside decodes"

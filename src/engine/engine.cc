@@ -219,7 +219,7 @@ EngineConfig Engine::read_back() const {
   effective.enable_prefix_caching = allocator.prefix_caching();
   effective.block_size = allocator.block_size();
   effective.kv_cache_memory_bytes = allocator.pool().num_blocks() * workspace_->kv_block_bytes();
-  effective.kv_cache_dtype = dtype_name(workspace_->cache_dtype());
+  effective.kv_cache_dtype = workspace_->kv_cache_dtype();
   effective.max_model_len = workspace_->batch().limits().max_context;
   effective.threads = stream_.threads();
   return effective;

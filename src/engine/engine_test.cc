@@ -109,6 +109,17 @@ TEST_F(EngineTest, WhatIsInEffectIsReadBackFromWhatRuns) {
   EXPECT_EQ(engine_fields().to_json(description.effective), engine_fields().to_json(description.resolved.config));
 }
 
+TEST_F(EngineTest, EveryCacheTypeIsReadBackByItsName) {
+  const Field<EngineConfig>* field = *engine_fields().find("kv-cache-dtype");
+  for (const std::string_view type : field->choices) {
+    EngineConfig config = small_config();
+    config.kv_cache_dtype = type;
+    config.kv_cache_memory_bytes = kMiB;
+    ASSERT_TRUE(engine_->reconfigure(config)) << type;
+    EXPECT_EQ(engine_->description().effective.kv_cache_dtype, type == "auto" ? "f16" : type);
+  }
+}
+
 TEST_F(EngineTest, CountsStepsByTheirTokens) {
   add(1, 40, 3);
   steps(3);

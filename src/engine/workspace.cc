@@ -11,11 +11,18 @@ namespace {
 
 constexpr int64_t kSliceAlignment = 64;  // bytes
 
+// The element types of a cache, by the names that kv-cache-dtype has for them once "auto" is resolved.
+struct NamedType {
+  std::string_view name;
+  DType dtype;
+};
+constexpr NamedType kCacheTypes[] = {
+    {"f16", DType::kF16}, {"f32", DType::kF32}, {"bf16", DType::kBF16}, {"int8", DType::kI8}};
+
 DType kv_dtype(const EngineConfig& resolved) {
-  if (resolved.kv_cache_dtype == "f32") return DType::kF32;
-  if (resolved.kv_cache_dtype == "bf16") return DType::kBF16;
-  if (resolved.kv_cache_dtype == "int8") return DType::kI8;
-  return DType::kF16;
+  const auto type = std::ranges::find(kCacheTypes, resolved.kv_cache_dtype, &NamedType::name);
+  CHECK(type != std::end(kCacheTypes), "kv-cache-dtype {} is in no table", resolved.kv_cache_dtype);
+  return type->dtype;
 }
 
 int64_t max_logit_rows(const EngineConfig& resolved) { return resolved.max_num_seqs + max_scoring_rows(resolved); }
@@ -139,6 +146,10 @@ void Workspace::write_block(BlockId block, std::span<const std::byte> content) {
       from += half_block_bytes_;
     }
   }
+}
+
+std::string_view Workspace::kv_cache_dtype() const {
+  return std::ranges::find(kCacheTypes, layers_.front().dtype, &NamedType::dtype)->name;
 }
 
 ForwardBuffers Workspace::forward_buffers() const { return {.cache = layers_, .arena = arena_, .logits = logits_}; }

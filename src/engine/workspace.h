@@ -35,7 +35,7 @@ class Workspace {
   // In all layers, before the step that reads them.
   void copy_blocks(std::span<const BlockCopy> copies);
   int64_t kv_block_bytes() const { return std::ssize(layers_) * 2 * half_block_bytes_; }
-  DType cache_dtype() const { return layers_.front().dtype; }
+  std::string_view kv_cache_dtype() const;  // as the setting of that name has it
   // The content of one block in all layers, to and from plan.kv_block_bytes bytes.
   void read_block(BlockId block, std::span<std::byte> content) const;
   void write_block(BlockId block, std::span<const std::byte> content);

@@ -23,6 +23,7 @@ def binary():
 class Server:
     def __init__(self, folder, *flags, environment=None):
         ready = pathlib.Path(folder) / "ready"
+        ready.unlink(missing_ok=True)
         self.log = pathlib.Path(folder) / "server.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
