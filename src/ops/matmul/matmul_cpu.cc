@@ -63,6 +63,12 @@ MatmulKernel matmul_kernel(CpuIsa isa, DType dtype) {
   return nullptr;
 }
 
+int64_t matmul_rows_per_task(DType dtype, int64_t rows, int64_t columns) {
+  const int64_t row_bytes = columns * (is_quantised(dtype) ? 2 : 4);
+  const int64_t fitting = kActivationBytesPerTask / row_bytes / kRowsMultiple * kRowsMultiple;
+  return std::min(rows, std::clamp(fitting, kRowsMultiple, kMaxTaskRows));
+}
+
 int64_t matmul_scratch_bytes(int64_t rows, DType dtype, int64_t out_features, int64_t in_features) {
   (void)out_features;
   return is_quantised(dtype) ? quantised_rows_bytes(rows, in_features) : 0;
@@ -94,9 +100,7 @@ void matmul(Stream& stream, const MatmulArgs& args) {
   whole.bias = args.bias;
   whole.accumulate = args.accumulate;
 
-  const int64_t row_bytes = columns * (is_quantised(weight.dtype()) ? 2 : 4);
-  const int64_t rows_per_task = std::min(
-      args.rows, std::clamp<int64_t>(kActivationBytesPerTask / row_bytes / kRowsMultiple * kRowsMultiple, kRowsMultiple, kMaxTaskRows));
+  const int64_t rows_per_task = matmul_rows_per_task(weight.dtype(), args.rows, columns);
   const int64_t row_tasks = ceil_div(args.rows, rows_per_task);
   const int64_t groups = ceil_div(weight.rows(), kPackRows);
   const int64_t wanted = ceil_div(stream.threads() * kTasksPerThread, row_tasks);

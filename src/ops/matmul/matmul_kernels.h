@@ -78,5 +78,7 @@ const SuperBlockKernels& super_block_kernels_avx512();
 
 QuantiseRowsKernel quantise_rows_kernel(CpuIsa isa);
 MatmulKernel matmul_kernel(CpuIsa isa, DType dtype);  // of a weight type
+// Rows that one task should take of `rows`: their activations stay in the second-level cache. At most kMaxTaskRows.
+int64_t matmul_rows_per_task(DType dtype, int64_t rows, int64_t columns);
 
 }  // namespace crible
