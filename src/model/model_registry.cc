@@ -2,27 +2,33 @@
 
 #include <string>
 
-#include "model/llama.h"
+#include "model/architectures.h"
+#include "model/decoder.h"
 
 namespace crible {
 
 std::span<const Architecture> architectures() {
   static constexpr Architecture kTable[] = {
-      {"llama", load_llama},
+      {"llama", describe_llama}, {"qwen2", describe_qwen2}, {"qwen3", describe_qwen3},
   };
   return kTable;
 }
 
-Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream) {
-  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(path, stream));
-  const std::string& name = checkpoint->config().architecture();
+Result<DecoderDescription> describe(const Checkpoint& checkpoint) {
+  const std::string& name = checkpoint.config().architecture();
   std::string known;
   for (const Architecture& architecture : architectures()) {
-    if (architecture.name == name) return architecture.load(*checkpoint, stream);
+    if (architecture.name == name) return architecture.describe(checkpoint);
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   }
   return fail(ErrorCode::kUnsupported, "{}: the architecture '{}' is not supported; this build computes: {}",
-              checkpoint->path(), name, known);
+              checkpoint.path(), name, known);
+}
+
+Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream) {
+  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(path, stream));
+  CRIBLE_TRY(DecoderDescription description, describe(*checkpoint));
+  return load_decoder(*checkpoint, std::move(description), stream);
 }
 
 }  // namespace crible

@@ -1,0 +1,101 @@
+#include "model/rope_config.h"
+
+#include <array>
+#include <cmath>
+
+namespace crible {
+namespace {
+
+constexpr auto kKeys = std::to_array<std::string_view>({
+    "rope.dimension_count", "rope.freq_base", "rope.freq_base_swa", "rope.scaling.attention_factor",
+    "rope.scaling.attn_factor", "rope.scaling.factor", "rope.scaling.finetuned", "rope.scaling.high_freq_factor",
+    "rope.scaling.low_freq_factor", "rope.scaling.original_context_length", "rope.scaling.truncate",
+    "rope.scaling.type", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_ext_factor",
+});
+
+Status read_llama3(const ConfigReader& keys, RopeConfig& config) {
+  config.scaling = RopeScaling::kLlama3;
+  CRIBLE_TRY(config.low_frequency_factor, keys.positive("rope.scaling.low_freq_factor"));
+  CRIBLE_TRY(config.high_frequency_factor, keys.positive("rope.scaling.high_freq_factor"));
+  if (config.high_frequency_factor > config.low_frequency_factor) return {};
+  return fail(ErrorCode::kCorrupt, "{}: {} is {}; it must be above {}, which is {}", keys.path(),
+              keys.spelling("rope.scaling.high_freq_factor"), config.high_frequency_factor,
+              keys.spelling("rope.scaling.low_freq_factor"), config.low_frequency_factor);
+}
+
+// Cosine and sine grow with the stretch (Peng et al. 2023, section 3.4). GGUF states a factor of that
+// (attn_factor), config.json the whole (attention_factor).
+Status read_yarn(const ConfigReader& keys, RopeConfig& config) {
+  config.scaling = RopeScaling::kYarn;
+  CRIBLE_TRY(config.beta_fast, keys.positive_or("rope.scaling.yarn_beta_fast", config.beta_fast));
+  CRIBLE_TRY(config.beta_slow, keys.positive_or("rope.scaling.yarn_beta_slow", config.beta_slow));
+  CRIBLE_TRY(config.truncate, keys.boolean_or("rope.scaling.truncate", config.truncate));
+  CRIBLE_RETURN_IF_ERROR(keys.require("rope.scaling.yarn_ext_factor", 1));
+  CRIBLE_TRY(const double relative, keys.positive_or("rope.scaling.attn_factor", 1));
+  CRIBLE_TRY(const double more, keys.positive_or("rope.scaling.yarn_attn_factor", 1));
+  const double by_stretch = config.factor > 1 ? 0.1 * std::log(config.factor) + 1 : 1;
+  CRIBLE_TRY(config.attention_factor, keys.positive_or("rope.scaling.attention_factor", relative * more * by_stretch));
+  return {};
+}
+
+}  // namespace
+
+std::span<const std::string_view> rope_config_keys() { return kKeys; }
+
+Result<int64_t> read_rotary_size(const ConfigReader& keys, int64_t head_size) {
+  CRIBLE_TRY(const int64_t size, keys.integer_or("rope.dimension_count", head_size, 2, head_size));
+  if (size % 2 == 0) return size;
+  return fail(ErrorCode::kCorrupt, "{}: {} is {}; it must be even", keys.path(), keys.spelling("rope.dimension_count"),
+              size);
+}
+
+Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base) {
+  RopeConfig config;
+  CRIBLE_TRY(config.base, keys.positive_or("rope.freq_base", default_base));
+  if (!keys.has("rope.scaling.type")) return config;
+  CRIBLE_TRY(const std::string type, keys.text("rope.scaling.type"));
+  if (type == "none") return config;
+  if (type != "linear" && type != "llama3" && type != "yarn") {
+    return fail(ErrorCode::kUnsupported,
+                "{}: RoPE scaling '{}' is not supported; this build knows none, linear, llama3 and yarn, and "
+                "per-frequency factors (rope_freqs.weight)",
+                keys.path(), type);
+  }
+  CRIBLE_TRY(config.factor, keys.positive("rope.scaling.factor"));
+  if (type == "linear") {
+    config.scaling = RopeScaling::kLinear;
+    return config;
+  }
+  CRIBLE_TRY(config.original_context, keys.integer("rope.scaling.original_context_length", 1, INT32_MAX));
+  CRIBLE_RETURN_IF_ERROR(type == "yarn" ? read_yarn(keys, config) : read_llama3(keys, config));
+  return config;
+}
+
+Result<std::optional<RopeConfig>> read_window_rope_config(const ConfigReader& keys,
+                                                          std::optional<double> default_base) {
+  if (!default_base && !keys.has("rope.freq_base_swa")) return std::nullopt;
+  RopeConfig config;
+  CRIBLE_TRY(config.base, keys.positive_or("rope.freq_base_swa", default_base.value_or(0)));
+  return config;
+}
+
+Result<RopeTable> load_rope_table(Checkpoint& checkpoint, const RopeConfig& config, int64_t rotary_size,
+                                  int64_t max_positions) {
+  std::vector<double> frequencies(static_cast<size_t>(rotary_size / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = std::pow(config.base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_size)) /
+                     (config.scaling == RopeScaling::kLinear ? config.factor : 1);
+  }
+  if (checkpoint.has("rope_freqs.weight")) {
+    CRIBLE_TRY(const std::vector<float> factors, checkpoint.vector("rope_freqs.weight", rotary_size / 2));
+    for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= static_cast<double>(factors[i]);
+  }
+  return make_rope_table(frequencies, max_positions, 1.0);
+}
+
+int64_t rope_table_bytes(const RopeTable& table) {
+  return static_cast<int64_t>((table.cosine.size() + table.sine.size()) * sizeof(float));
+}
+
+}  // namespace crible
