@@ -37,5 +37,27 @@ namespace {
   return result;
 }
 
+// The same bits for x <= 0 and NaN, in two thirds of the operations: no result is too large, and the one
+// power of two that scales is normal. Adding 1.5·2²³ rounds to an integer and leaves it in the low bits.
+[[maybe_unused]] inline __m256 exponential_of_nonpositive(__m256 x) {
+  using namespace exponential_constants;
+  const __m256 magic = _mm256_set1_ps(0x1.8p23f);
+  const __m256 shifted = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(kInverseLn2)), magic);
+  const __m256 n = _mm256_sub_ps(shifted, magic);
+  __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kLn2High), x);
+  r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kLn2Low), r);
+  __m256 p = _mm256_set1_ps(kC7);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kC6));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kC5));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kC4));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kC3));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kC2));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+  const __m256 power = _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)));
+  return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(kLowest), _CMP_LT_OQ), _mm256_mul_ps(p, power));
+}
+
 }  // namespace
 }  // namespace crible

@@ -196,12 +196,52 @@ void scale_keys(const AttendArgs& a, int64_t row, const float* const* scale) {
   }
 }
 
-// One row's scores become probabilities in place, those of unseen keys 0; returns the factor for what was
-// summed before.
+// One row's scores become probabilities in place; returns the factor for what was summed before.
+template <int V>
+float soften_vectors(const AttendArgs& a, int64_t row) {
+  float* score = a.score + row * kKeyTile;
+  float* sum = a.sum + row * kSumLanes;
+  __m256 x[V];
+  __m256 largest = _mm256_set1_ps(-__builtin_inff());
+  CRIBLE_UNROLL
+  for (int v = 0; v < V; ++v) {
+    x[v] = _mm256_loadu_ps(score + v * 8);
+    largest = _mm256_max_ps(largest, x[v]);
+  }
+  const float before = a.maximum[row];
+  const float tile = largest_lane(largest);
+  float factor = 1.0f;  // = exponential(0)
+  __m256 total = _mm256_loadu_ps(sum);
+  if (!(tile <= before)) {
+    const float now = before < tile ? tile : before;
+    a.maximum[row] = now;
+    factor = _mm256_cvtss_f32(exponential_of_nonpositive(_mm256_set1_ps(before - now)));
+    total = _mm256_mul_ps(total, _mm256_set1_ps(factor));
+  }
+  const __m256 maximum = _mm256_set1_ps(a.maximum[row]);
+  CRIBLE_UNROLL
+  for (int v = 0; v < V; ++v) x[v] = exponential_of_nonpositive(_mm256_sub_ps(x[v], maximum));
+  CRIBLE_UNROLL
+  for (int v = 0; v < V; ++v) {
+    _mm256_storeu_ps(score + v * 8, x[v]);
+    total = _mm256_add_ps(total, x[v]);
+  }
+  _mm256_storeu_ps(sum, total);
+  return factor;
+}
+
+float soften_few(const AttendArgs& a, int64_t row, int64_t vectors) {
+  switch (vectors) {
+    case 1: return soften_vectors<1>(a, row);
+    case 2: return soften_vectors<2>(a, row);
+    default: return soften_vectors<3>(a, row);
+  }
+}
+
+// The same, after the scores of unseen keys, whose probability is 0.
 float soften(const AttendArgs& a, int64_t row) {
   const __m256 nothing = _mm256_set1_ps(-__builtin_inff());
   float* score = a.score + row * kKeyTile;
-  float* sum = a.sum + row * kSumLanes;
   const int64_t vectors = (a.keys + 7) / 8;
   if (a.first != 0 || a.keys % 8 != 0) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -213,21 +253,7 @@ float soften(const AttendArgs& a, int64_t row) {
                        _mm256_blendv_ps(_mm256_loadu_ps(score + v * 8), nothing, _mm256_castsi256_ps(unseen)));
     }
   }
-  __m256 largest = nothing;
-  for (int64_t v = 0; v < vectors; ++v) largest = _mm256_max_ps(largest, _mm256_loadu_ps(score + v * 8));
-  const float before = a.maximum[row];
-  const float tile = largest_lane(largest);
-  const float now = before < tile ? tile : before;
-  a.maximum[row] = now;
-  const float factor = _mm256_cvtss_f32(exponential(_mm256_set1_ps(before - now)));
-  __m256 total = _mm256_mul_ps(_mm256_loadu_ps(sum), _mm256_set1_ps(factor));
-  for (int64_t v = 0; v < vectors; ++v) {
-    const __m256 p = exponential(_mm256_sub_ps(_mm256_loadu_ps(score + v * 8), _mm256_set1_ps(now)));
-    _mm256_storeu_ps(score + v * 8, p);
-    total = _mm256_add_ps(total, p);
-  }
-  _mm256_storeu_ps(sum, total);
-  return factor;
+  return vectors == kTileGroups ? soften_vectors<kTileGroups>(a, row) : soften_few(a, row, vectors);
 }
 
 template <typename Source>

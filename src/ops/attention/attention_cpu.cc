@@ -20,7 +20,7 @@
 namespace crible {
 namespace {
 
-constexpr int64_t kRowsPerUnit = 48;
+constexpr int64_t kRowsPerUnit = 96;
 // Up to as many rows it costs less to convert keys and values once per piece of rows than to store them.
 constexpr int64_t kRowsOnCache = 8;
 constexpr int64_t kKeyChunk = 256;
