@@ -58,18 +58,10 @@ void Engine::step() {
   const TimePoint start = now();
   const StepPlan& plan = scheduler_->plan();
   if (!plan.entries.empty()) {
-    count_tokens(plan.num_tokens);
     forward(plan);
     commit(plan);
   }
-  counters_.steps += 1;
-  counters_.step_seconds += to_seconds(now() - start);
-}
-
-void Engine::count_tokens(int64_t tokens) {
-  const auto bucket = std::lower_bound(kStepTokensBounds.begin(), kStepTokensBounds.end(), tokens);
-  counters_.steps_by_tokens[static_cast<size_t>(bucket - kStepTokensBounds.begin())] += 1;
-  counters_.step_tokens += tokens;
+  counters_.count_step(plan.num_tokens, to_seconds(now() - start));
 }
 
 void Engine::forward(const StepPlan& plan) {

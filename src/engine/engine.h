@@ -51,7 +51,6 @@ class Engine {
   EngineConfig read_back() const;
   PrefixCacheScope prefix_cache_scope() const;
   Status restore_prefix_cache();
-  void count_tokens(int64_t tokens);
   void forward(const StepPlan& plan);
   void commit(const StepPlan& plan);
   bool commit_scores(Sequence& sequence, int64_t first_row, int64_t rows, TimePoint time);

@@ -3,6 +3,7 @@
 // messages with that thread through a queue.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -62,6 +63,14 @@ struct EngineStats {
   int64_t finished_stop = 0, finished_length = 0, finished_cancelled = 0, finished_error = 0;
   double step_seconds = 0;                   // time spent in steps
   double last_reconfigure_seconds = 0;
+
+  void count_step(int64_t tokens, double seconds) {
+    const auto bound = std::lower_bound(kStepTokensBounds.begin(), kStepTokensBounds.end(), tokens);
+    if (tokens > 0) steps_by_tokens[static_cast<size_t>(bound - kStepTokensBounds.begin())] += 1;
+    step_tokens += tokens;
+    steps += 1;
+    step_seconds += seconds;
+  }
 };
 
 struct EngineDescription {

@@ -201,6 +201,7 @@ class FakeEngine final : public EngineService {
       }
       end_cancelled(waiting_);
       end_cancelled(running_);
+      const int64_t tokens_before = stats_.computed_prompt_tokens + stats_.generation_tokens;
       TimePoint end = start;
       while (can_start_next()) end += start_next();
       if (!running_.empty()) end += options_.per_step;
@@ -208,8 +209,8 @@ class FakeEngine final : public EngineService {
       std::this_thread::sleep_until(end);
       lock.lock();
       decode_step();
-      stats_.steps += 1;
-      stats_.step_seconds += to_seconds(now() - start);
+      const int64_t tokens = stats_.computed_prompt_tokens + stats_.generation_tokens - tokens_before;
+      stats_.count_step(tokens, to_seconds(now() - start));
       deliver(lock);
       if (stopping_ && waiting_.empty() && running_.empty()) return;
     }

@@ -41,6 +41,8 @@ TEST(Operation, MetricsFollowTheExpositionFormatAndCount) {
   EXPECT_EQ(metric(server.port(), "vllm:time_to_first_token_seconds_count"), 3);
   EXPECT_EQ(metric(server.port(), "vllm:inter_token_latency_seconds_count"), 12);
   EXPECT_EQ(metric(server.port(), "vllm:time_to_first_token_seconds_bucket", "le=\"+Inf\""), 3);
+  EXPECT_EQ(metric(server.port(), "vllm:iteration_tokens_total_sum"), 9 + 15);
+  EXPECT_EQ(metric(server.port(), "vllm:iteration_tokens_total_bucket", "le=\"16384\""), 15);
   EXPECT_EQ(metric(server.port(), "vllm:cache_config_info", "enable_prefix_caching=\"True\""), 1);
   EXPECT_GT(metric(server.port(), "crible:process_resident_bytes"), 1e6);
   EXPECT_GT(metric(server.port(), "crible:memory_plan_bytes", "term=\"kv_cache\""), 0);
