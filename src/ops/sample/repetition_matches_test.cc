@@ -42,7 +42,7 @@ std::map<TokenId, float> as_map(std::span<const AddedLogit> penalties) {
 TEST(RepetitionMatches, FollowTheDefinitionTokenByToken) {
   std::mt19937_64 random(9);
   int64_t penalised = 0;
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 1000; ++round) {
     const uint64_t distinct = 1 + random() % 6;
     const auto token = [&] { return static_cast<TokenId>(random() % distinct); };
     const RepetitionLimits limits = {.multiplier = 0.8f, .base = 1.75f,

@@ -76,7 +76,8 @@ class RowSampler {
       count = collect(logits_, maximum_, std::numeric_limits<float>::infinity());
       weigh(count);
     } else {
-      count = collect_leading(logits_, maximum_, row_.top_k);
+      // The net may hold thousands: only what top-k keeps is weighed.
+      count = select_top_k(collect_leading(logits_, maximum_, row_.top_k));
       weigh(count);
     }
     if (typical_p) count = select_typical(count);
