@@ -5,7 +5,8 @@
     float64_forward.py MODEL --tokenize                         remake tests/golden/prose.tokens
 
 Weights are dequantised by the gguf package; everything after that is NumPy in float64, written from the
-architecture's description. The text is teacher-forced: every position sees the true tokens before it.
+architecture's description. The text is teacher-forced: every position sees the true tokens before it, and its
+perplexity is that of the true next token.
 The hidden states depend on model and text alone and are kept in --cache, named by both their hashes.
 """
 import argparse
@@ -26,6 +27,7 @@ TOKENS = ROOT / "tests/golden/prose.tokens"
 POSITIONS = 2000
 MIN_TOP1 = 0.99
 MAX_RELATIVE_ERROR = 1e-2
+MAX_PERPLEXITY_CHANGE = 5e-3  # relative
 ROWS_PER_COMPARISON = 125
 
 
@@ -112,12 +114,19 @@ def cached_hidden_states(model, model_path, ids, folder):
     return states
 
 
+def log_probabilities(logits, targets):
+    """Of targets[i] under logits[i]."""
+    largest = logits.max(axis=1)
+    total = np.log(np.exp(logits - largest[:, None]).sum(axis=1)) + largest
+    return logits[np.arange(len(targets)), targets] - total
+
+
 def compare(model, states, ids, program, model_path):
     head = model.head()
     process = subprocess.Popen([program, model_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(" ".join(map(str, ids)).encode())
     process.stdin.close()
-    agree, errors = 0, []
+    agree, errors, surprise, reference_surprise = 0, [], [], []
     for first in range(0, len(ids), ROWS_PER_COMPARISON):
         rows = min(ROWS_PER_COMPARISON, len(ids) - first)
         reference = states[first:first + rows] @ head.T
@@ -126,12 +135,17 @@ def compare(model, states, ids, program, model_path):
             sys.exit(f"float64_forward: {program} ended after {first} positions with status {process.wait()}")
         ours = np.frombuffer(raw, np.float32).reshape(rows, -1).astype(np.float64)
         agree += int((ours.argmax(1) == reference.argmax(1)).sum())
+        targets = ids[first + 1:first + 1 + rows]
+        surprise.append(-log_probabilities(ours[:len(targets)], targets))
+        reference_surprise.append(-log_probabilities(reference[:len(targets)], targets))
         errors.append(np.linalg.norm(ours - reference, axis=1) / np.linalg.norm(reference, axis=1))
     if process.wait() != 0:
         sys.exit(f"float64_forward: {program} failed with status {process.returncode}")
     errors = np.concatenate(errors)
     return {"positions": len(ids), "top1_agreement": agree / len(ids), "relative_error_mean": errors.mean(),
-            "relative_error_p99": float(np.quantile(errors, 0.99)), "relative_error_max": errors.max()}
+            "relative_error_p99": float(np.quantile(errors, 0.99)), "relative_error_max": errors.max(),
+            "perplexity": float(np.exp(np.concatenate(surprise).mean())),
+            "reference_perplexity": float(np.exp(np.concatenate(reference_surprise).mean()))}
 
 
 def tokenize(model):
@@ -169,9 +183,11 @@ def main():
     result = compare(model, states, ids, options.logits, options.model)
     result["seconds"] = time.monotonic() - start
     print(json.dumps(result))
-    if result["top1_agreement"] < MIN_TOP1 or result["relative_error_max"] > MAX_RELATIVE_ERROR:
+    change = abs(result["perplexity"] / result["reference_perplexity"] - 1)
+    if (result["top1_agreement"] < MIN_TOP1 or result["relative_error_max"] > MAX_RELATIVE_ERROR
+            or change > MAX_PERPLEXITY_CHANGE):
         sys.exit(f"float64_forward: outside the tolerances: top-1 agreement at least {MIN_TOP1}, relative error at "
-                 f"most {MAX_RELATIVE_ERROR} at every position")
+                 f"most {MAX_RELATIVE_ERROR} at every position, perplexity within {MAX_PERPLEXITY_CHANGE:.1%}")
 
 
 if __name__ == "__main__":

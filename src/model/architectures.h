@@ -10,5 +10,6 @@ namespace crible {
 Result<DecoderDescription> describe_llama(const Checkpoint& checkpoint);
 Result<DecoderDescription> describe_qwen2(const Checkpoint& checkpoint);
 Result<DecoderDescription> describe_qwen3(const Checkpoint& checkpoint);
+Result<DecoderDescription> describe_qwen3_moe(const Checkpoint& checkpoint);
 
 }  // namespace crible

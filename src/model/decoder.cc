@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "model/activations.h"
 #include "model/attention_block.h"
+#include "model/expert_block.h"
 #include "model/feed_forward_block.h"
 #include "model/rope_config.h"
 #include "ops/embed/embed.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct DecoderLayer {
   AttentionBlock attention;
-  std::variant<FeedForwardBlock> feed_forward;
+  std::variant<FeedForwardBlock, ExpertBlock> feed_forward;
 };
 
 class Decoder final : public Model {
@@ -86,6 +87,12 @@ Status Decoder::load(Checkpoint& checkpoint, Stream& stream) {
 Status Decoder::load_layer(Checkpoint& checkpoint, int64_t index, Stream& stream) {
   const DecoderDescription description{.config = config_, .traits = traits_};
   CRIBLE_TRY(AttentionBlock attention, AttentionBlock::load(checkpoint, description, index, stream));
+  // Which layers of a mixture are dense, the tensors tell.
+  if (config_.experts > 0 && checkpoint.has(fmt::format("blk.{}.ffn_gate_inp.weight", index))) {
+    CRIBLE_TRY(ExpertBlock experts, ExpertBlock::load(checkpoint, description, index, stream));
+    layers_.push_back({std::move(attention), std::move(experts)});
+    return {};
+  }
   CRIBLE_TRY(FeedForwardBlock dense, FeedForwardBlock::load(checkpoint, description, index, stream));
   layers_.push_back({std::move(attention), std::move(dense)});
   return {};

@@ -9,7 +9,10 @@ namespace crible {
 
 std::span<const Architecture> architectures() {
   static constexpr Architecture kTable[] = {
-      {"llama", describe_llama}, {"qwen2", describe_qwen2}, {"qwen3", describe_qwen3},
+      {"llama", describe_llama},
+      {"qwen2", describe_qwen2},
+      {"qwen3", describe_qwen3},
+      {"qwen3moe", describe_qwen3_moe},
   };
   return kTable;
 }
