@@ -16,7 +16,7 @@
 // Else (groups mixed by act-order, other zero points of eight bits) half: error 2^-11 of each weight.
 // FP8 becomes Q8_0, whose error of at most 1/254 of a block's largest weight adds some 4% to the variance
 // of e4m3's own rounding (2.6% of a weight, root mean square), at half the bytes of BF16; where rows
-// are no whole blocks, BF16 (error 2^-9 of each weight).
+// are no whole blocks, BF16 (error 2^-8 of each weight).
 #pragma once
 
 #include <cstdint>
