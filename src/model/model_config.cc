@@ -107,7 +107,7 @@ Result<ModelConfig> read_model_config(const Checkpoint& checkpoint, const Config
                                       ? keys.integer_or("feed_forward_length", 0, 0, kMaxDimension)
                                       : keys.integer("feed_forward_length", 1, kMaxDimension));
   CRIBLE_TRY(config.rotary_size, read_rotary_size(keys, config.head_size));
-  CRIBLE_TRY(config.rope, read_rope_config(keys, defaults.rope_base));
+  CRIBLE_TRY(config.rope, read_rope_config(keys, defaults.rope_base, config.context_length));
   CRIBLE_TRY(config.window_rope, read_window_rope_config(keys, defaults.window_rope_base));
 
   CRIBLE_TRY(config.vocabulary, checkpoint.rows("token_embd.weight"));

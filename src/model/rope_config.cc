@@ -8,8 +8,9 @@ namespace {
 
 constexpr auto kKeys = std::to_array<std::string_view>({
     "rope.dimension_count", "rope.freq_base", "rope.freq_base_swa", "rope.scaling.attention_factor",
-    "rope.scaling.attn_factor", "rope.scaling.factor", "rope.scaling.finetuned", "rope.scaling.high_freq_factor",
-    "rope.scaling.low_freq_factor", "rope.scaling.original_context_length", "rope.scaling.truncate",
+    "rope.scaling.attn_factor", "rope.scaling.beta_fast", "rope.scaling.beta_slow", "rope.scaling.factor",
+    "rope.scaling.finetuned", "rope.scaling.high_freq_factor", "rope.scaling.low_freq_factor", "rope.scaling.mscale",
+    "rope.scaling.mscale_all_dim", "rope.scaling.original_context_length", "rope.scaling.truncate",
     "rope.scaling.type", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_ext_factor",
 });
@@ -24,18 +25,32 @@ Status read_llama3(const ConfigReader& keys, RopeConfig& config) {
               keys.spelling("rope.scaling.low_freq_factor"), config.low_frequency_factor);
 }
 
-// Cosine and sine grow with the stretch (Peng et al. 2023, section 3.4). GGUF states a factor of that
-// (attn_factor), config.json the whole (attention_factor).
-Status read_yarn(const ConfigReader& keys, RopeConfig& config) {
-  config.scaling = RopeScaling::kYarn;
-  CRIBLE_TRY(config.beta_fast, keys.positive_or("rope.scaling.yarn_beta_fast", config.beta_fast));
-  CRIBLE_TRY(config.beta_slow, keys.positive_or("rope.scaling.yarn_beta_slow", config.beta_slow));
-  CRIBLE_TRY(config.truncate, keys.boolean_or("rope.scaling.truncate", config.truncate));
-  CRIBLE_RETURN_IF_ERROR(keys.require("rope.scaling.yarn_ext_factor", 1));
+// Cosine and sine grow with the stretch (Peng et al. 2023, section 3.4). A config.json may state the growth
+// itself, or two weights of its logarithm (DeepSeek); GGUF a factor of it.
+Result<double> read_attention_factor(const ConfigReader& keys, double stretch) {
+  const auto growth = [&](double weight) { return stretch > 1 ? 0.1 * weight * std::log(stretch) + 1 : 1.0; };
+  if (keys.has("rope.scaling.attention_factor")) return keys.positive("rope.scaling.attention_factor");
+  if (keys.has("rope.scaling.mscale") && keys.has("rope.scaling.mscale_all_dim")) {
+    CRIBLE_TRY(const double over, keys.positive("rope.scaling.mscale"));
+    CRIBLE_TRY(const double under, keys.positive("rope.scaling.mscale_all_dim"));
+    return growth(over) / growth(under);
+  }
   CRIBLE_TRY(const double relative, keys.positive_or("rope.scaling.attn_factor", 1));
   CRIBLE_TRY(const double more, keys.positive_or("rope.scaling.yarn_attn_factor", 1));
-  const double by_stretch = config.factor > 1 ? 0.1 * std::log(config.factor) + 1 : 1;
-  CRIBLE_TRY(config.attention_factor, keys.positive_or("rope.scaling.attention_factor", relative * more * by_stretch));
+  return relative * more * growth(1);
+}
+
+Status read_yarn(const ConfigReader& keys, RopeConfig& config) {
+  config.scaling = RopeScaling::kYarn;
+  for (const std::string_view key : {"rope.scaling.beta_fast", "rope.scaling.yarn_beta_fast"}) {
+    CRIBLE_TRY(config.beta_fast, keys.positive_or(key, config.beta_fast));
+  }
+  for (const std::string_view key : {"rope.scaling.beta_slow", "rope.scaling.yarn_beta_slow"}) {
+    CRIBLE_TRY(config.beta_slow, keys.positive_or(key, config.beta_slow));
+  }
+  CRIBLE_TRY(config.truncate, keys.boolean_or("rope.scaling.truncate", config.truncate));
+  CRIBLE_RETURN_IF_ERROR(keys.require("rope.scaling.yarn_ext_factor", 1));
+  CRIBLE_TRY(config.attention_factor, read_attention_factor(keys, config.factor));
   return {};
 }
 
@@ -50,7 +65,7 @@ Result<int64_t> read_rotary_size(const ConfigReader& keys, int64_t head_size) {
               size);
 }
 
-Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base) {
+Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base, int64_t context_length) {
   RopeConfig config;
   CRIBLE_TRY(config.base, keys.positive_or("rope.freq_base", default_base));
   if (!keys.has("rope.scaling.type")) return config;
@@ -67,7 +82,7 @@ Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_bas
     config.scaling = RopeScaling::kLinear;
     return config;
   }
-  CRIBLE_TRY(config.original_context, keys.integer("rope.scaling.original_context_length", 1, INT32_MAX));
+  CRIBLE_TRY(config.original_context, keys.integer_or("rope.scaling.original_context_length", context_length, 1, INT32_MAX));
   CRIBLE_RETURN_IF_ERROR(type == "yarn" ? read_yarn(keys, config) : read_llama3(keys, config));
   return config;
 }

@@ -32,7 +32,7 @@ struct RopeConfig {
 
 std::span<const std::string_view> rope_config_keys();
 Result<int64_t> read_rotary_size(const ConfigReader& keys, int64_t head_size);
-Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base);
+Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base, int64_t context_length);
 // Of layers with a window: unscaled, by a base of their own. None where neither file nor architecture
 // gives one.
 Result<std::optional<RopeConfig>> read_window_rope_config(const ConfigReader& keys,
