@@ -22,6 +22,7 @@ endfunction()
 function(crible_room name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LINK;TEST_LINK" ${ARGN})
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  list(FILTER all EXCLUDE REGEX "/cuda/|_cuda(_test|_bench)?\\.cc$")  # cuda.cmake's
   set(tests ${all})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   set(benches ${all})

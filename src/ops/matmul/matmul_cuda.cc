@@ -79,7 +79,8 @@ struct Matmul::Impl {
     if (handle != nullptr) (void)cublasLtDestroy(handle);
   }
 
-  Status multiply(const CudaStream& stream, const MatmulArgs& a, const Problem& p,
+  // cuBLASLt's handles are not const, but it only reads the problem.
+  Status multiply(const CudaStream& stream, const MatmulArgs& a, Problem& p,
                   const cublasLtMatmulAlgo_t& algorithm) const {
     const float one = 1.0f;
     const float kept = a.accumulate ? 1.0f : 0.0f;
@@ -107,7 +108,7 @@ Result<Matmul> Matmul::create() {
 }
 
 Result<cublasLtMatmulAlgo_t> Matmul::Impl::measure(const CudaStream& stream, const MatmulArgs& a) const {
-  CRIBLE_TRY(const Problem p, describe(a));
+  CRIBLE_TRY(Problem p, describe(a));
   cublasLtMatmulPreferenceOpaque_t preference;
   CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatmulPreferenceInit(&preference), "prefer"));
   const auto workspace_limit = static_cast<size_t>(kWorkspaceBytes);
@@ -165,7 +166,7 @@ Status Matmul::run(const CudaStream& stream, const MatmulArgs& args) const {
   const auto algorithm = shape->second.find(bucket_of(args.rows));
   CHECK(algorithm != shape->second.end(), "matmul {} x {} was not tuned for {} rows", args.out_features,
         args.in_features, args.rows);
-  CRIBLE_TRY(const Problem p, describe(args));
+  CRIBLE_TRY(Problem p, describe(args));
   return impl_->multiply(stream, args, p, algorithm->second);
 }
 

@@ -1,0 +1,43 @@
+// A decode step as one graph launch, per batch size: exact sizes where the fused kernels serve, buckets above
+// (the batch is padded to the next). Captured on first use; capture(rows) makes one ahead of need.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "base/result.h"
+#include "device/cuda/cuda_stream.h"
+#include "model/cuda/decoder.h"
+#include "model/cuda/kv_pool.h"
+#include "model/cuda/step_batch.h"
+
+namespace crible::cuda {
+
+enum class DecodePath : uint8_t { kBest, kUnfused };
+
+class DecodeGraphs {
+ public:
+  // All must outlive this. logits: [max_rows padded to its bucket, vocabulary].
+  DecodeGraphs(Decoder& decoder, const KvPool& cache, StepBatch batch, float* logits, DecodePath path = DecodePath::kBest)
+      : decoder_(&decoder), cache_(&cache), batch_(std::move(batch)), logits_(logits), path_(path) {}
+
+  // The number of sequences that a batch of this size is padded to.
+  int64_t padded_rows(int64_t rows) const;
+  // Enqueues one step: every sequence has one token and wants its logits.
+  Status run(const CudaStream& stream, const BatchView& batch);
+  // Forgets the graphs: after a change of the decoder's schedule.
+  void clear() { graphs_.clear(); }
+  StepBatch& batch() { return batch_; }
+
+ private:
+  bool fused(int64_t rows) const { return path_ == DecodePath::kBest && decoder_->fused_fits(rows); }
+
+  Decoder* decoder_;
+  const KvPool* cache_;
+  StepBatch batch_;
+  float* logits_;
+  DecodePath path_;
+  std::map<int64_t, CudaGraph> graphs_;
+};
+
+}  // namespace crible::cuda

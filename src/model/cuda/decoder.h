@@ -1,0 +1,94 @@
+// The forward pass of a decoder-only transformer on the GPU, two ways over the same weights:
+//   forward()       any batch: cuBLASLt matmuls, FlashInfer attention, one pass per elementwise step;
+//   decode_fused()  up to eight single-token sequences: five fused kernels a layer, chained by
+//                   programmatic dependent launch (ops/decode_linear, ops/decode_attention).
+// Owns the working memory, made for the largest step; allocates nothing afterwards. Both only enqueue and may
+// be captured into a graph. Used by one thread.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "device/cuda/cuda_stream.h"
+#include "device/cuda/device_buffer.h"
+#include "model/cuda/decoder_weights.h"
+#include "model/cuda/kv_pool.h"
+#include "model/cuda/step_batch.h"
+#include "ops/attention/attention_cuda.h"
+#include "ops/decode_linear/decode_linear_cuda.h"
+#include "ops/matmul/matmul_cuda.h"
+#include "ops/rope/rope_table_cuda.h"
+
+namespace crible::cuda {
+
+// How far each kind of fused kernel reaches ahead; found by measurement (docs/benchmarks/gpu.md).
+struct FusedSchedule {
+  DecodeSchedule qkv;
+  DecodeSchedule output;
+  DecodeSchedule gate_up;
+  DecodeSchedule down;
+  DecodeSchedule head;
+  int attention_cluster = 0;  // 0: by the number of rows
+};
+
+class Decoder {
+ public:
+  // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two.
+  static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights, const StepLimits& limits);
+  static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits);
+
+  // Once before forward(), with the step's host arrays: the schedule of attention. graph: StepBatch::plan_input.
+  Status plan(const CudaStream& stream, const AttentionPlanInput& input) { return attention_.plan(stream, input); }
+  // logits: [step.num_logit_rows, vocabulary] float32.
+  Status forward(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits);
+
+  bool fused_fits(int64_t rows) const;
+  // Every sequence has one token and wants its logits. Needs no plan.
+  Status decode_fused(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits);
+  FusedSchedule& fused_schedule() { return fused_; }
+
+  const DecoderShape& shape() const { return weights_->shape(); }
+
+ private:
+  // Named slices of the arena. Attention's and the feed-forward block's share their place.
+  struct Activations {
+    __nv_bfloat16* residual;    // [tokens, embedding]
+    __nv_bfloat16* normed;      // [tokens, embedding]
+    __nv_bfloat16* head_input;  // [logit rows, embedding]
+    __nv_bfloat16* qkv;         // [tokens, qkv_size]
+    __nv_bfloat16* attention;   // [tokens, query_size]
+    __nv_bfloat16* gate_up;     // [tokens, 2 · feed_forward]
+    __nv_bfloat16* gated;       // [tokens, feed_forward]
+    uint8_t* quantised;         // [tokens, widest input of a matmul], FP8 weights only
+    float* scales;              // [tokens]
+    int64_t bytes;
+  };
+  static Activations lay_out(const DecoderShape& shape, const StepLimits& limits, std::byte* arena);
+
+  Decoder(const DecoderWeights& weights, Matmul matmul, PagedAttention attention)
+      : weights_(&weights), matmul_(std::move(matmul)), attention_(std::move(attention)) {}
+  Status tune(const CudaStream& stream, const StepLimits& limits);
+  // out = x · matrixᵀ (+ out), of any type of weight.
+  Status multiply(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows,
+                  __nv_bfloat16* out, bool accumulate);
+  Status attention_block(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
+                         const KvCache& cache);
+  Status feed_forward_block(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer);
+  Status head(const CudaStream& stream, const DeviceStep& step, float* logits);
+  void fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer, const KvCache& cache);
+  void fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
+                    const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
+                    const DecodeSchedule& schedule, const __nv_bfloat16* bias = nullptr);
+
+  const DecoderWeights* weights_;
+  Matmul matmul_;
+  PagedAttention attention_;
+  DeviceRopeTable rope_;
+  DeviceBuffer arena_;
+  Activations a_ = {};
+  FusedSchedule fused_;
+};
+
+}  // namespace crible::cuda

@@ -1,0 +1,235 @@
+#include "model/cuda/decoder.h"
+
+#include <algorithm>
+
+#include "device/cuda/gpu_test.h"
+#include "model/cuda/decode_graphs.h"
+#include "model/cuda/reference_decoder.h"
+
+namespace crible::cuda {
+namespace {
+
+constexpr int64_t kBlockTokens = 16;
+
+DecoderShape tiny(int64_t heads, int64_t kv_heads, int64_t head_size, bool qk_norm, bool bias, bool tied, RopePairing pairing) {
+  return {.layers = 3, .embedding = 256, .feed_forward = 320, .heads = heads, .kv_heads = kv_heads,
+          .head_size = head_size, .vocabulary = 512, .context_length = 512, .qk_norm = qk_norm, .qkv_bias = bias,
+          .tied = tied, .epsilon = 1e-6f, .rope_base = 10000.0, .pairing = pairing};
+}
+
+DecoderWeights upload(const ReferenceDecoder& reference, WeightType type) {
+  DecoderWeights weights = DecoderWeights::allocate(reference.shape, type).value();
+  const auto matrix = [](const DeviceMatrix& target, const std::vector<float>& values) {
+    if (!values.empty()) CHECK(upload_rows(target, 0, values));
+  };
+  const auto vector = [](__nv_bfloat16* target, const std::vector<float>& values) {
+    if (!values.empty()) CHECK(upload_vector(target, values));
+  };
+  matrix(weights.embedding(), reference.embedding);
+  if (!reference.shape.tied) matrix(weights.head(), reference.head);
+  vector(const_cast<__nv_bfloat16*>(weights.output_norm()), reference.output_norm);
+  for (size_t i = 0; i < reference.layers.size(); ++i) {
+    const ReferenceLayer& from = reference.layers[i];
+    const DecoderLayer& to = weights.layers()[i];
+    vector(to.attention_norm, from.attention_norm);
+    matrix(to.qkv, from.qkv);
+    vector(to.qkv_bias, from.qkv_bias);
+    vector(to.q_norm, from.q_norm);
+    vector(to.k_norm, from.k_norm);
+    matrix(to.output, from.output);
+    vector(to.feed_forward_norm, from.feed_forward_norm);
+    matrix(to.gate_up, from.gate_up);
+    matrix(to.down, from.down);
+  }
+  return weights;
+}
+
+// One step over several sequences: the tokens [begin, end) of each, logits of the last.
+struct HostStep {
+  std::vector<int32_t> token_ids, positions, query_start = {0}, context_length, block_table, logit_rows;
+  std::vector<int64_t> slots;
+  int64_t stride = 32;
+
+  // Sequence `index` owns the blocks [index · stride, (index + 1) · stride), back to front.
+  void add(int64_t index, const std::vector<int32_t>& tokens, int64_t begin, int64_t end) {
+    for (int64_t b = 0; b < stride; ++b) block_table.push_back(static_cast<int32_t>((index + 1) * stride - 1 - b));
+    const int32_t* blocks = &block_table[block_table.size() - static_cast<size_t>(stride)];
+    for (int64_t p = begin; p < end; ++p) {
+      token_ids.push_back(tokens[static_cast<size_t>(p)]);
+      positions.push_back(static_cast<int32_t>(p));
+      slots.push_back(blocks[p / kBlockTokens] * kBlockTokens + p % kBlockTokens);
+    }
+    query_start.push_back(static_cast<int32_t>(token_ids.size()));
+    context_length.push_back(static_cast<int32_t>(end));
+    logit_rows.push_back(static_cast<int32_t>(token_ids.size()) - 1);
+  }
+  BatchView view() const {
+    return {.num_tokens = static_cast<int64_t>(token_ids.size()),
+            .num_sequences = static_cast<int64_t>(context_length.size()),
+            .block_size = kBlockTokens,
+            .block_table_stride = stride,
+            .token_ids = token_ids.data(),
+            .positions = positions.data(),
+            .slot_mapping = slots.data(),
+            .query_start = query_start.data(),
+            .context_length = context_length.data(),
+            .block_table = block_table.data(),
+            .num_logit_rows = static_cast<int64_t>(logit_rows.size()),
+            .logit_rows = logit_rows.data()};
+  }
+};
+
+struct Route {
+  int64_t sequences;
+  DecodePath path;
+};
+
+constexpr int64_t kDecodes = 4;
+constexpr int64_t kMaxSequences = 11;
+
+// Sequences and what the float64 decoder says after each of their tokens, made once per model.
+struct Texts {
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<std::vector<double>>> logits;
+  std::vector<int64_t> prompt;
+
+  Texts(RandomValues& random, const ReferenceDecoder& reference) {
+    for (int64_t i = 0; i < kMaxSequences; ++i) {
+      // The first is long enough for FlashAttention-3, whose second chunk has all but one of its tokens.
+      prompt.push_back(i == 0 ? 400 : random.integer(2, 60));
+      std::vector<int32_t> sequence;
+      for (int64_t t = 0; t < prompt.back() + kDecodes; ++t) {
+        sequence.push_back(static_cast<int32_t>(random.integer(0, reference.shape.vocabulary - 1)));
+      }
+      logits.push_back(reference.logits(sequence));
+      tokens.push_back(std::move(sequence));
+    }
+  }
+};
+
+class DecoderCuda : public GpuTest {
+ protected:
+  static constexpr StepLimits kLimits = {.max_tokens = 1024, .max_sequences = 32, .max_logit_rows = 32, .max_blocks = 1024};
+
+  // Prompts in two chunks, then decode steps through graphs. Returns the largest relative distance of any row of
+  // logits from the float64 decoder's.
+  double distance(const Texts& texts, const DecoderWeights& weights, const Route& run) {
+    const DecoderShape& s = weights.shape();
+    const auto& tokens = texts.tokens;
+    const auto& expected = texts.logits;
+    const auto& prompt = texts.prompt;
+    Decoder decoder = Decoder::create(stream(), weights, kLimits).value();
+    const KvPool cache = KvPool::create(s, 32 * 32).value();
+    EXPECT_EQ(cudaMemset(cache.data(), 0xFF, static_cast<size_t>(cache.bytes())), cudaSuccess);
+    const DeviceArray<float> logits(static_cast<size_t>(kLimits.max_logit_rows * s.vocabulary));
+    StepBatch batch = StepBatch::create(kLimits).value();
+    DecodeGraphs graphs(decoder, cache, StepBatch::create(kLimits).value(), logits.data(), run.path);
+    double worst = 0;
+    const auto compare = [&](const std::vector<int64_t>& order, const std::vector<int64_t>& ends) {
+      finish();
+      const std::vector<double> all = to_doubles(logits.host());
+      for (size_t row = 0; row < order.size(); ++row) {
+        const auto begin = all.begin() + static_cast<int64_t>(row) * s.vocabulary;
+        const double d = relative_distance({begin, begin + s.vocabulary},
+                                           expected[static_cast<size_t>(order[row])][static_cast<size_t>(ends[row] - 1)]);
+        worst = std::isnan(d) ? d : std::max(worst, d);
+      }
+    };
+    for (int chunk = 0; chunk < 2; ++chunk) {
+      HostStep step;
+      std::vector<int64_t> order, ends;
+      const auto bounds = [&](int64_t i) {
+        const int64_t middle = i % 3 == 0 ? 1 : prompt[static_cast<size_t>(i)] / 2;
+        return chunk == 0 ? std::pair<int64_t, int64_t>{0, middle} : std::pair<int64_t, int64_t>{middle, prompt[static_cast<size_t>(i)]};
+      };
+      for (const bool single : {true, false}) {
+        for (int64_t i = 0; i < run.sequences; ++i) {
+          const auto [begin, end] = bounds(i);
+          if ((end - begin == 1) != single) continue;
+          step.add(i, tokens[static_cast<size_t>(i)], begin, end);
+          order.push_back(i);
+          ends.push_back(end);
+        }
+      }
+      EXPECT_TRUE(batch.send(stream(), step.view()));
+      EXPECT_TRUE(decoder.plan(stream(), batch.plan_input(false)));
+      EXPECT_TRUE(decoder.forward(stream(), batch.device(), cache, logits.data()));
+      compare(order, ends);
+    }
+    for (int64_t d = 0; d < kDecodes; ++d) {
+      HostStep step;
+      std::vector<int64_t> order, ends;
+      for (int64_t i = 0; i < run.sequences; ++i) {
+        step.add(i, tokens[static_cast<size_t>(i)], prompt[static_cast<size_t>(i)] + d, prompt[static_cast<size_t>(i)] + d + 1);
+        order.push_back(i);
+        ends.push_back(prompt[static_cast<size_t>(i)] + d + 1);
+      }
+      const Status ran = graphs.run(stream(), step.view());
+      EXPECT_TRUE(ran) << ran.error().message;
+      compare(order, ends);
+    }
+    return worst;
+  }
+};
+
+// Each of the 3 layers adds two BF16-rounded terms to a BF16 residual and rounds about six intermediate results: some
+// 25 independent roundings of relative size 2^-9 on average give √25 · 2^-9 = 1%; the bound is three times that.
+constexpr double kBf16Bound = 0.03;
+// An FP8 weight errs by up to 2^-4 and on average a third of it, at random: 2% of a product, four products a layer.
+constexpr double kFp8Bound = 0.15;
+
+TEST_F(DecoderCuda, AgreesWithFloat64OnEveryPath) {
+  RandomValues random(1);
+  const DecoderShape shapes[] = {tiny(8, 2, 64, false, false, true, RopePairing::kInterleaved),
+                                 tiny(4, 2, 128, true, false, false, RopePairing::kHalves),
+                                 tiny(6, 1, 64, false, true, false, RopePairing::kHalves)};
+  for (const DecoderShape& shape : shapes) {
+    const ReferenceDecoder reference(random, shape);
+    const Texts texts(random, reference);
+    for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
+      const DecoderWeights weights = upload(reference, type);
+      for (const Route& run : {Route{1, DecodePath::kBest}, Route{1, DecodePath::kUnfused}, Route{5, DecodePath::kBest},
+                             Route{8, DecodePath::kBest}, Route{11, DecodePath::kBest}}) {
+        const double d = distance(texts, weights, run);
+        EXPECT_LE(d, type == WeightType::kBf16 ? kBf16Bound : kFp8Bound) << run.sequences << " sequences";
+        std::printf("heads %ld/%ld of %ld, %s, %ld sequences, %s: largest relative distance %.4f\n", shape.heads, shape.kv_heads,
+                    shape.head_size, type == WeightType::kBf16 ? "BF16" : "FP8", run.sequences,
+                    run.path == DecodePath::kBest ? "best path" : "unfused", d);
+      }
+    }
+  }
+}
+
+TEST_F(DecoderCuda, RandomWeightsGiveFiniteLogitsOfOrdinarySize) {
+  DecoderShape shape = tiny(4, 2, 128, true, false, false, RopePairing::kHalves);
+  for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
+    DecoderWeights weights = DecoderWeights::allocate(shape, type).value();
+    weights.fill_random(stream(), 3);
+    Decoder decoder = Decoder::create(stream(), weights, kLimits).value();
+    const KvPool cache = KvPool::create(shape, 64).value();
+    const DeviceArray<float> logits(static_cast<size_t>(kLimits.max_logit_rows * shape.vocabulary));
+    DecodeGraphs graphs(decoder, cache, StepBatch::create(kLimits).value(), logits.data());
+    HostStep step;
+    step.add(0, {17}, 0, 1);
+    ASSERT_TRUE(graphs.run(stream(), step.view()));
+    finish();
+    double squares = 0;
+    const std::vector<float> all = logits.host();
+    for (int64_t i = 0; i < shape.vocabulary; ++i) squares += std::pow(static_cast<double>(all[static_cast<size_t>(i)]), 2);
+    const double size = std::sqrt(squares / static_cast<double>(shape.vocabulary));
+    EXPECT_GT(size, 0.3);
+    EXPECT_LT(size, 3.0);
+  }
+}
+
+TEST(DecoderPlan, MemoryIsKnownBeforehand) {
+  const DecoderShape shape = qwen3_8b();
+  // 8.19 billion parameters in BF16; the matrices read per token are those without the embedding.
+  EXPECT_NEAR(static_cast<double>(DecoderWeights::bytes_for(shape, WeightType::kBf16)), 16.38e9, 0.02e9);
+  EXPECT_NEAR(2.0 * static_cast<double>(shape.matrix_elements()), 15.14e9, 0.01e9);
+  EXPECT_EQ(KvPool::bytes_per_block(shape), 16 * 36 * 2 * 8 * 128 * 2);
+  EXPECT_GT(Decoder::arena_bytes(shape, {.max_tokens = 8192}), Decoder::arena_bytes(shape, {.max_tokens = 4096}));
+}
+
+}  // namespace
+}  // namespace crible::cuda

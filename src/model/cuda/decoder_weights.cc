@@ -1,0 +1,132 @@
+#include "model/cuda/decoder_weights.h"
+
+#include <cuda_fp8.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "device/cuda/cuda_status.h"
+#include "ops/fill_random/fill_random_cuda.h"
+
+namespace crible::cuda {
+namespace {
+
+constexpr float kLargestFp8 = 448.0f;
+
+DeviceMatrix place_matrix(DeviceArena& arena, WeightType type, int64_t rows, int64_t columns) {
+  DeviceMatrix matrix = {.type = type, .rows = rows, .columns = columns};
+  if (type == WeightType::kBf16) {
+    matrix.data = arena.slice<__nv_bfloat16>(rows * columns);
+  } else {
+    matrix.data = arena.slice<uint8_t>(rows * columns);
+    matrix.scale = arena.slice<float>(rows);
+  }
+  return matrix;
+}
+
+Status copy_to_device(void* target, const void* source, size_t bytes) {
+  return status_of(cudaMemcpy(target, source, bytes, cudaMemcpyHostToDevice), "upload weights");
+}
+
+}  // namespace
+
+void DecoderWeights::lay_out(DeviceArena& arena) {
+  const DecoderShape& s = shape_;
+  embedding_ = place_matrix(arena, WeightType::kBf16, s.vocabulary, s.embedding);
+  if (!s.tied) head_ = place_matrix(arena, WeightType::kBf16, s.vocabulary, s.embedding);
+  output_norm_ = arena.slice<__nv_bfloat16>(s.embedding);
+  layers_.clear();
+  for (int64_t i = 0; i < s.layers; ++i) {
+    DecoderLayer layer;
+    layer.attention_norm = arena.slice<__nv_bfloat16>(s.embedding);
+    layer.qkv = place_matrix(arena, type_, s.qkv_size(), s.embedding);
+    if (s.qkv_bias) layer.qkv_bias = arena.slice<__nv_bfloat16>(s.qkv_size());
+    if (s.qk_norm) {
+      layer.q_norm = arena.slice<__nv_bfloat16>(s.head_size);
+      layer.k_norm = arena.slice<__nv_bfloat16>(s.head_size);
+    }
+    layer.output = place_matrix(arena, type_, s.embedding, s.query_size());
+    layer.feed_forward_norm = arena.slice<__nv_bfloat16>(s.embedding);
+    layer.gate_up = place_matrix(arena, type_, 2 * s.feed_forward, s.embedding);
+    layer.down = place_matrix(arena, type_, s.embedding, s.feed_forward);
+    layers_.push_back(layer);
+  }
+}
+
+int64_t DecoderWeights::bytes_for(const DecoderShape& shape, WeightType type) {
+  DecoderWeights counted;
+  counted.shape_ = shape;
+  counted.type_ = type;
+  DeviceArena arena;
+  counted.lay_out(arena);
+  return arena.used_bytes();
+}
+
+Result<DecoderWeights> DecoderWeights::allocate(const DecoderShape& shape, WeightType type) {
+  DecoderWeights weights;
+  weights.shape_ = shape;
+  weights.type_ = type;
+  CRIBLE_TRY(weights.buffer_, DeviceBuffer::allocate(bytes_for(shape, type)));
+  DeviceArena arena(weights.buffer_.data(), weights.buffer_.bytes());
+  weights.lay_out(arena);
+  return weights;
+}
+
+void DecoderWeights::fill_random(const CudaStream& stream, uint64_t seed) {
+  constexpr float kNormDeviation = 0.1f;
+  const auto vector = [&](__nv_bfloat16* data, int64_t count, float mean) {
+    if (data != nullptr) crible::cuda::fill_random(stream, data, count, ++seed, mean, kNormDeviation);
+  };
+  const auto matrix = [&](const DeviceMatrix& m) {
+    if (m.data == nullptr) return;
+    const int64_t count = m.rows * m.columns;
+    const float deviation = 1.0f / std::sqrt(static_cast<float>(m.columns));
+    if (m.type == WeightType::kBf16) {
+      crible::cuda::fill_random(stream, static_cast<__nv_bfloat16*>(m.data), count, ++seed, 0.0f, deviation);
+    } else {
+      fill_random_fp8(stream, static_cast<uint8_t*>(m.data), count, ++seed);
+      fill_constant(stream, m.scale, m.rows, deviation / kFp8FillDeviation);
+    }
+  };
+  matrix(embedding_);
+  matrix(head_);
+  vector(output_norm_, shape_.embedding, 1.0f);
+  for (const DecoderLayer& layer : layers_) {
+    vector(layer.attention_norm, shape_.embedding, 1.0f);
+    vector(layer.qkv_bias, shape_.qkv_size(), 0.0f);
+    vector(layer.q_norm, shape_.head_size, 1.0f);
+    vector(layer.k_norm, shape_.head_size, 1.0f);
+    vector(layer.feed_forward_norm, shape_.embedding, 1.0f);
+    for (const DeviceMatrix& m : {layer.qkv, layer.output, layer.gate_up, layer.down}) matrix(m);
+  }
+}
+
+Status upload_vector(__nv_bfloat16* target, std::span<const float> values) {
+  std::vector<__nv_bfloat16> rounded(values.size());
+  std::transform(values.begin(), values.end(), rounded.begin(), [](float v) { return __float2bfloat16_rn(v); });
+  return copy_to_device(target, rounded.data(), rounded.size() * sizeof(__nv_bfloat16));
+}
+
+Status upload_rows(const DeviceMatrix& matrix, int64_t first_row, std::span<const float> values) {
+  const int64_t rows = static_cast<int64_t>(values.size()) / matrix.columns;
+  CHECK(first_row >= 0 && first_row + rows <= matrix.rows, "rows {} to {} of {}", first_row, first_row + rows, matrix.rows);
+  const int64_t start = first_row * matrix.columns;
+  if (matrix.type == WeightType::kBf16) return upload_vector(static_cast<__nv_bfloat16*>(matrix.data) + start, values);
+  std::vector<uint8_t> quantised(values.size());
+  std::vector<float> scales(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto row = values.subspan(static_cast<size_t>(r * matrix.columns), static_cast<size_t>(matrix.columns));
+    float largest = 0;
+    for (const float v : row) largest = std::max(largest, std::abs(v));
+    const float scale = largest > 0 ? largest / kLargestFp8 : 1.0f;
+    scales[static_cast<size_t>(r)] = scale;
+    std::transform(row.begin(), row.end(), quantised.begin() + r * matrix.columns,
+                   [&](float v) { return __nv_cvt_float_to_fp8(v / scale, __NV_SATFINITE, __NV_E4M3); });
+  }
+  CRIBLE_RETURN_IF_ERROR(copy_to_device(matrix.scale + first_row, scales.data(), scales.size() * sizeof(float)));
+  return copy_to_device(static_cast<uint8_t*>(matrix.data) + start, quantised.data(), quantised.size());
+}
+
+}  // namespace crible::cuda

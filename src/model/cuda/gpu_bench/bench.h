@@ -1,0 +1,64 @@
+// The measurements of crible_gpu, each printed as one line of a table with its floor. Holds a Qwen3-8B with
+// random weights, its KV pool and a decoder, as a server would.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "device/cuda/cuda_stream.h"
+#include "model/cuda/decode_graphs.h"
+#include "model/cuda/decoder.h"
+
+namespace crible::cuda {
+
+class GpuBench {
+ public:
+  static Result<GpuBench> create();
+
+  // Read bandwidth and BF16 matmul rate, which the floors of the others are computed from.
+  Status ceilings();
+  Status load(WeightType type);
+  Status decodes();
+  Status prefills();
+  // A prompt whose first 16,000 tokens are in the cache.
+  Status hit();
+  Status samples();
+  // Each fused kernel alone, over all layers; then the step under different schedules.
+  Status sweep();
+
+ private:
+  struct Model {
+    KvPool cache;
+    DeviceBuffer logits;
+    Decoder decoder;
+    StepBatch prefill_batch;
+  };
+  struct Floor {
+    double bytes = 0;
+    double operations = 0;
+  };
+
+  explicit GpuBench(CudaStream stream) : stream_(std::move(stream)) {}
+  // Median over repetitions of the time of `enqueue`, run `runs` times in a row; ms.
+  Result<double> time_ms(int runs, const std::function<Status()>& enqueue) const;
+  void report(const std::string& what, double ms, const Floor& floor, const std::string& note) const;
+  Floor floor_of(int64_t sequences, int64_t queries, int64_t context) const;
+  Status decode(DecodeGraphs& graphs, int64_t rows, int64_t context, const char* path);
+  Status prefill(int64_t tokens, int64_t cached, const char* what);
+  Result<DecodeGraphs> graphs(DecodePath path) const;
+  Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix,
+                      const DecodeSchedule& schedule);
+  Status attention_alone(int64_t context);
+
+  CudaStream stream_;
+  double read_bytes_per_s_ = 3.13e12;
+  double operations_per_s_ = 789e12;
+  std::unique_ptr<DecoderWeights> weights_;  // the decoder points to it
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace crible::cuda

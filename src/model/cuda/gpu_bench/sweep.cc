@@ -1,0 +1,116 @@
+// How the schedule of the fused kernels was found.
+#include <cstdio>
+#include <string>
+
+#include "base/units.h"
+#include "device/cuda/cuda_status.h"
+#include "model/cuda/gpu_bench/bench.h"
+#include "model/cuda/gpu_bench/host_step.h"
+#include "ops/decode_attention/decode_attention_cuda.h"
+#include "ops/rope/rope.h"
+
+namespace crible::cuda {
+
+Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix,
+                              const DecodeSchedule& schedule) {
+  const DecoderShape& s = weights_->shape();
+  const DeviceMatrix& first = weights_->layers()[0].*matrix;
+  CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(first.columns * 2));
+  CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(first.rows * 4));
+  CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
+    for (const DecoderLayer& layer : weights_->layers()) {
+      const DeviceMatrix& m = layer.*matrix;
+      const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? m.rows / 2 : m.rows;
+      const bool norm = m.columns == s.embedding && epilogue != DecodeEpilogue::kAddResidual;
+      decode_linear(stream_, m.type, epilogue,
+                    {.x = x.as<__nv_bfloat16>(), .x_stride = m.columns, .rows = 1,
+                     .norm_weight = norm ? layer.attention_norm : nullptr, .epsilon = s.epsilon, .weight = m.data,
+                     .weight_scale = m.scale, .out = out.data(), .out_stride = outputs,
+                     .out_features = static_cast<int>(outputs), .in_features = static_cast<int>(m.columns)},
+                    schedule);
+    }
+    return Status();
+  }));
+  CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
+  const double bytes_per_weight = first.type == WeightType::kBf16 ? 2 : 1;
+  report(fmt::format("{} alone, {} layers, prefetch {} KB, trigger {}", name, s.layers, schedule.prefetch_bytes / 1024,
+                     schedule.trigger_tiles),
+         ms, {.bytes = static_cast<double>(s.layers * first.rows * first.columns) * bytes_per_weight},
+         fmt::format("{:.2f} us each", ms * 1e3 / static_cast<double>(s.layers)));
+  return {};
+}
+
+Status GpuBench::attention_alone(int64_t context) {
+  const DecoderShape& s = weights_->shape();
+  const HostStep step(1, 1, context);
+  StepBatch& batch = model_->prefill_batch;
+  CRIBLE_RETURN_IF_ERROR(batch.send(stream_, step.view()));
+  CRIBLE_TRY(const DeviceBuffer qkv, DeviceBuffer::allocate(s.qkv_size() * 2));
+  CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(s.query_size() * 2));
+  CRIBLE_TRY(const DeviceRopeTable rope,
+             DeviceRopeTable::create(std::vector<double>(static_cast<size_t>(s.head_size / 2), 0.1), 32768, 1.0, s.pairing));
+  for (const int cluster : {4, 8, 16}) {
+    CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
+      for (int64_t i = 0; i < s.layers; ++i) {
+        decode_attention(stream_, {.qkv = qkv.as<__nv_bfloat16>(), .out = out.as<__nv_bfloat16>(), .rows = 1,
+                                   .q_norm = weights_->layers()[0].q_norm, .k_norm = weights_->layers()[0].k_norm,
+                                   .epsilon = s.epsilon, .rope = rope.view(), .slots = batch.device().slots,
+                                   .context_length = batch.device().context_length,
+                                   .kv_start = batch.device().attention.kv_start,
+                                   .kv_blocks = batch.device().attention.kv_blocks, .shape = s.attention(),
+                                   .cache = model_->cache.layer(i)}, cluster);
+      }
+      return Status();
+    }));
+    CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
+    report(fmt::format("attention alone, context {}, cluster {}", context, cluster), ms,
+           {.bytes = static_cast<double>(s.layers * 2 * s.kv_size() * 2 * context)},
+           fmt::format("{:.2f} us each", ms * 1e3 / static_cast<double>(s.layers)));
+  }
+  return {};
+}
+
+Status GpuBench::sweep() {
+  const DecodeSchedule usual = {};
+  CRIBLE_RETURN_IF_ERROR(linear_alone("qkv", DecodeEpilogue::kStore, &DecoderLayer::qkv, usual));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("output", DecodeEpilogue::kAddResidual, &DecoderLayer::output, usual));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("gate_up", DecodeEpilogue::kSiluMul, &DecoderLayer::gate_up, usual));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("down", DecodeEpilogue::kAddResidual, &DecoderLayer::down, usual));
+  for (const int64_t context : {1024, 16384}) CRIBLE_RETURN_IF_ERROR(attention_alone(context));
+  CRIBLE_TRY(DecodeGraphs best, graphs(DecodePath::kBest));
+  FusedSchedule& schedule = model_->decoder.fused_schedule();
+  const FusedSchedule chosen = schedule;
+  const HostStep step(1, 1, 1024);
+  const auto measure = [&](const std::string& what) -> Status {
+    best.clear();
+    CRIBLE_TRY(const double ms, time_ms(10, [&] { return best.run(stream_, step.view()); }));
+    report(what, ms, floor_of(1, 1, 1024), "");
+    schedule = chosen;
+    return {};
+  };
+  CRIBLE_RETURN_IF_ERROR(measure("as chosen"));
+  DecodeSchedule FusedSchedule::*const kinds[] = {&FusedSchedule::qkv, &FusedSchedule::output, &FusedSchedule::gate_up,
+                                                 &FusedSchedule::down, &FusedSchedule::head};
+  for (const int trigger : {0, 1, 2, 100}) {
+    for (const int kilobytes : {0, 64, 128, 192, 256}) {
+      for (const auto kind : kinds) schedule.*kind = {.prefetch_bytes = kilobytes * 1024, .trigger_tiles = trigger};
+      CRIBLE_RETURN_IF_ERROR(measure(fmt::format("all: prefetch {} KB, trigger {}", kilobytes, trigger)));
+    }
+  }
+  const char* names[] = {"qkv", "output", "gate_up", "down", "head"};
+  for (int k = 0; k < 5; ++k) {
+    for (const int trigger : {0, 1, 100}) {
+      for (const int kilobytes : {0, 64, 256}) {
+        schedule.*kinds[k] = {.prefetch_bytes = kilobytes * 1024, .trigger_tiles = trigger};
+        CRIBLE_RETURN_IF_ERROR(measure(fmt::format("{}: prefetch {} KB, trigger {}", names[k], kilobytes, trigger)));
+      }
+    }
+  }
+  for (const int cluster : {4, 8, 16}) {
+    schedule.attention_cluster = cluster;
+    CRIBLE_RETURN_IF_ERROR(measure(fmt::format("attention in clusters of {}", cluster)));
+  }
+  return {};
+}
+
+}  // namespace crible::cuda

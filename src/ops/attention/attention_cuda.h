@@ -1,0 +1,83 @@
+// Paged causal attention with grouped queries on the GPU, BF16, by FlashInfer's kernels: FlashAttention-2
+// with split context for decodes (its prefill template, which serves grouped queries best) and short
+// prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches.
+// Reads 4·head_size·kv_heads·context bytes per sequence; computes 4·head_size·heads operations per
+// (query, visible key) pair. Agrees with attention_cpu.cc up to BF16 rounding of its inputs and weights.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "base/result.h"
+#include "device/cuda/cuda_stream.h"
+#include "device/cuda/device_buffer.h"
+#include "ops/attention/flashinfer_call.h"
+
+namespace crible::cuda {
+
+struct AttentionLimits {
+  int64_t max_tokens = 1;  // query tokens of a step
+  int64_t max_sequences = 1;
+};
+
+// The sequences of a step, as the host sees them when it plans. Those with one query token come first.
+struct AttentionPlanInput {
+  int64_t num_sequences = 0;
+  const int32_t* query_start = nullptr;     // [num_sequences + 1]
+  const int32_t* kv_start = nullptr;        // [num_sequences + 1] into the list of blocks
+  const int32_t* context_length = nullptr;  // [num_sequences]
+  bool graph = false;  // all sequences have one query; the launches do not depend on the context lengths
+};
+
+// The same sequences on the device. Valid until the stream has run the step.
+struct AttentionBatch {
+  const int32_t* query_start = nullptr;
+  const int32_t* kv_start = nullptr;
+  const int32_t* kv_blocks = nullptr;        // block ids of all sequences, in order
+  const int32_t* last_block_tokens = nullptr;  // [num_sequences] tokens in the last block, 1 to block_size
+};
+
+// Owns the workspaces. plan() once a step, before run() of each layer. One step may be planned while the
+// one before it runs. Used by one thread.
+class PagedAttention {
+ public:
+  static Result<PagedAttention> create(const AttentionShape& shape, const AttentionLimits& limits);
+  static int64_t workspace_bytes(const AttentionShape& shape, const AttentionLimits& limits);
+
+  Status plan(const CudaStream& stream, const AttentionPlanInput& input);
+  // q [tokens, heads, head_size] with rows of q_stride elements; out [tokens, heads · head_size].
+  Status run(const CudaStream& stream, const __nv_bfloat16* q, int64_t q_stride, const AttentionBatch& batch,
+             const KvCache& cache, __nv_bfloat16* out) const;
+
+ private:
+  enum class Kernel { kNone, kFlash2, kFlash3 };
+  // What one launch needs beside its inputs: the schedule that the planner wrote.
+  struct Section {
+    Kernel kernel = Kernel::kNone;
+    int64_t first_sequence = 0;
+    int64_t num_sequences = 0;
+    int64_t num_rows = 0;  // query tokens
+    Flash2Plan flash2;
+    Flash3Plan flash3;
+    DeviceBuffer schedule;
+    // Two: one may still be copied from while the next step is planned.
+    std::array<PinnedBuffer, 2> staging;
+    std::array<CudaEvent, 2> copied;
+    int next = 0;
+  };
+
+  PagedAttention(const AttentionShape& shape, DeviceBuffer partial, Section singles, Section others)
+      : shape_(shape), partial_(std::move(partial)), sections_{std::move(singles), std::move(others)} {}
+  static Result<Section> create_section();
+  Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section, Kernel kernel,
+                      int64_t first, int64_t count);
+
+  AttentionShape shape_;
+  DeviceBuffer partial_;  // partial results of split contexts
+  std::array<Section, 2> sections_;  // single queries; the others
+};
+
+}  // namespace crible::cuda
