@@ -35,10 +35,8 @@ void Norm::add(Stream& stream, const float* x, int64_t rows, float* out) const {
 
 void Norm::apply_to_heads(Stream& stream, float* x, int64_t x_stride, int64_t rows, int64_t heads) const {
   const auto size = static_cast<int64_t>(weight_.size());
-  for (int64_t head = 0; head < heads; ++head) {
-    rms_norm(stream, {.x = x + head * size, .x_stride = x_stride, .out = x + head * size, .out_stride = x_stride,
-                      .weight = weight_.data(), .rows = rows, .columns = size, .epsilon = epsilon_});
-  }
+  rms_norm(stream, {.x = x, .x_stride = x_stride, .out = x, .out_stride = x_stride, .weight = weight_.data(),
+                    .rows = rows, .columns = size, .epsilon = epsilon_, .groups = heads});
 }
 
 }  // namespace crible

@@ -110,7 +110,7 @@ Result<RopeTable> load_rope_table(Checkpoint& checkpoint, const RopeConfig& conf
 }
 
 int64_t rope_table_bytes(const RopeTable& table) {
-  return static_cast<int64_t>((table.cosine.size() + table.sine.size()) * sizeof(float));
+  return table.bytes();
 }
 
 }  // namespace crible

@@ -1,5 +1,6 @@
 // out[r] = x[r] / sqrt(mean(x[r]²) + epsilon) · weight, per row of `columns` (Zhang & Sennrich 2019).
-// May run in place. Moves 8·rows·columns bytes, 4 more where it accumulates.
+// With groups, per each of the vectors side by side in a row: QK-norm, whose vectors are heads. May run in
+// place. Moves 8·rows·groups·columns bytes, half as many again where it accumulates.
 #pragma once
 
 #include "device/stream.h"
@@ -16,6 +17,7 @@ struct RmsNormArgs {
   int64_t columns;
   float epsilon;
   bool accumulate = false;             // add to out: the residual connection
+  int64_t groups = 1;                  // vectors of `columns` in each row of x and out, all under one weight
   const int32_t* row_index = nullptr;  // [rows]: row r comes from x[row_index[r]]; null: from x[r]
 };
 

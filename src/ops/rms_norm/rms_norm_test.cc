@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -60,6 +61,27 @@ TEST(RmsNorm, WorksInPlaceWithStrides) {
     rms_norm(stream, {x.data(), stride, x.data(), stride, weight.data(), rows, columns, kEpsilon});
     for (int64_t i = 0; i < rows * stride; ++i) {
       EXPECT_EQ(x[i], i % stride < columns ? expected[i / stride * columns + i % stride] : before[i]);
+    }
+  }
+}
+
+// Heads inside the rows of a fused projection, in place, as one call and as rows of their own.
+TEST(RmsNorm, NormsEveryGroupOfARowAlone) {
+  RandomValues random(4);
+  for (CpuIsa isa : available_isas()) {
+    for (int64_t columns : {64, 20}) {
+      const int64_t rows = 37, groups = 3, stride = groups * columns + 11;
+      std::vector<float> x = random.normals(rows * stride);
+      const std::vector<float> weight = random.normals(columns), before = x;
+      Stream stream = Stream::create_cpu(3, isa).value();
+      rms_norm(stream, {.x = x.data(), .x_stride = stride, .out = x.data(), .out_stride = stride, .weight = weight.data(),
+                        .rows = rows, .columns = columns, .epsilon = kEpsilon, .groups = groups});
+      for (int64_t r = 0; r < rows; ++r) {
+        const auto row = before.begin() + r * stride;
+        std::vector<float> expected = run(isa, 1, {row, row + groups * columns}, weight, groups);
+        expected.insert(expected.end(), row + groups * columns, row + stride);
+        ASSERT_TRUE(std::equal(expected.begin(), expected.end(), x.begin() + r * stride)) << "row " << r;
+      }
     }
   }
 }

@@ -43,15 +43,8 @@ void rotate_head(const RopeHeads& h, float* x, const float* cosine, const float*
 
 }  // namespace
 
-void rope_tokens_avx2(const RopeHeads& h, int64_t begin, int64_t end) {
-  const int64_t half = h.rotary_size / 2;
-  for (int64_t t = begin; t < end; ++t) {
-    const float* cosine = h.cosine + h.positions[t] * half;
-    const float* sine = h.sine + h.positions[t] * half;
-    for (int64_t head = 0; head < h.heads; ++head) {
-      rotate_head(h, h.x + t * h.stride + head * h.head_size, cosine, sine);
-    }
-  }
+void rope_token_avx2(const RopeHeads& h, float* x, const float* cosine, const float* sine) {
+  for (int64_t head = 0; head < h.heads; ++head) rotate_head(h, x + head * h.head_size, cosine, sine);
 }
 
 }  // namespace crible

@@ -1,5 +1,5 @@
-// Rotates every head of tokens [begin, end) of one tensor (q or k), per instruction set; all agree
-// bit for bit (two products, one sum, each rounded).
+// Rotates every head of one token, of q or k, per instruction set; all agree bit for bit (two products,
+// one sum, each rounded).
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,16 @@
 namespace crible {
 
 struct RopeHeads {
-  float* x;  // [num_tokens, heads, head_size], row stride in floats
-  int64_t stride;
   int64_t heads;
   int64_t head_size;
   int64_t rotary_size;
-  const int32_t* positions;  // [num_tokens]
-  const float* cosine;       // [max_positions, rotary_size / 2]
-  const float* sine;
   bool interleaved;
 };
 
-void rope_tokens_scalar(const RopeHeads& heads, int64_t begin, int64_t end);
+// x [heads, head_size]; cosine and sine [rotary_size / 2].
+void rope_token_scalar(const RopeHeads& heads, float* x, const float* cosine, const float* sine);
 #if defined(__x86_64__)
-void rope_tokens_avx2(const RopeHeads& heads, int64_t begin, int64_t end);
+void rope_token_avx2(const RopeHeads& heads, float* x, const float* cosine, const float* sine);
 #endif
 
 }  // namespace crible

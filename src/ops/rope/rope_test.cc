@@ -70,6 +70,30 @@ TEST(Rope, RotatesPairsAsComplexNumbers) {
   }
 }
 
+// The two tables together are as good as one of every position: the same floats, but for a few on the edge
+// between two.
+TEST(Rope, RowsAreCosinesAndSinesOfEveryPosition) {
+  RandomValues random(2);
+  const std::vector<double> f = frequencies(128, 500000.0);
+  const RopeTable table = make_rope_table(f, 131072, 1.25);
+  EXPECT_LT(table.bytes(), 1 << 20);
+  std::vector<float> cosine(f.size()), sine(f.size());
+  int64_t different = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const int64_t position = i < 600 ? i : random.integer(0, 131071);
+    table.row(position, cosine.data(), sine.data());
+    for (size_t j = 0; j < f.size(); ++j) {
+      const double angle = static_cast<double>(position) * f[j];
+      // Three roundings of angles up to 131,072 and six of products, then one to float.
+      const double slack = 0x1p-53 * (3.0 * angle + 8.0);
+      ASSERT_NEAR(static_cast<double>(cosine[j]), 1.25 * std::cos(angle), 0x1p-24 * 1.25 + slack);
+      ASSERT_NEAR(static_cast<double>(sine[j]), 1.25 * std::sin(angle), 0x1p-24 * 1.25 + slack);
+      different += cosine[j] != static_cast<float>(1.25 * std::cos(angle));
+    }
+  }
+  EXPECT_LE(different, 20);
+}
+
 TEST(RopeDeathTest, RefusesPositionsBeyondItsTable) {
   const RopeTable table = make_rope_table(frequencies(4, 10.0), 8, 1.0);
   Stream stream = Stream::create_cpu(1, CpuIsa::kScalar).value();
