@@ -2,19 +2,21 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 #include <vector>
 
 #include "base/atomic_file.h"
 #include "format/gguf.h"
+#include "text/local_time.h"
 
 namespace crible {
 namespace {
 
 using nlohmann::ordered_json;
 
-const std::chrono::system_clock::time_point kTime(std::chrono::seconds(1769862896));
+const std::chrono::system_clock::time_point kTime = local_moment(1769862896);
 
 ChatTemplate parse_file(const std::filesystem::path& path) {
   auto source = read_file(path);
@@ -48,8 +50,7 @@ TEST(ChatTemplateTest, RealisticTemplatesRenderAsInTransformers) {
     if (given.contains("extra")) context.extra = given["extra"];
     context.bos_token = "<s>";
     context.eos_token = "</s>";
-    context.time =
-        std::chrono::system_clock::time_point(std::chrono::seconds(golden["unix_time"].get<int64_t>()));
+    context.time = local_moment(golden["unix_time"].get<int64_t>());
     for (const auto& [file, expected] : conversation["expected"].items()) {
       SCOPED_TRACE(file + " with " + conversation["name"].get<std::string>());
       const auto rendered =
@@ -116,12 +117,35 @@ TEST(ChatTemplateTest, MentionsSaysWhichVariablesMatter) {
   EXPECT_FALSE(parsed->mentions("tools"));
 }
 
-TEST(ChatTemplateTest, TimeIsTheGivenOneInUtc) {
-  const auto parsed = ChatTemplate::parse("{{ strftime_now('%Y-%m-%d %H:%M:%S %-d') }}");
+TEST(ChatTemplateTest, TimeIsTheGivenOneAsLocalClocksShowIt) {
+  const auto parsed = ChatTemplate::parse("{{ strftime_now('%Y-%m-%d %H:%M:%S %-d%%[%Z%z%-z] %b') }}");
   ASSERT_TRUE(parsed);
   ChatContext context = one_message();
   context.time = kTime;
-  EXPECT_EQ(parsed->render(context).value(), "2026-01-31 12:34:56 31");
+  EXPECT_EQ(parsed->render(context).value(), "2026-01-31 12:34:56 31%[] Jan");
+  const char* zone = std::getenv("TZ");
+  const std::optional<std::string> before = zone ? std::optional<std::string>(zone) : std::nullopt;
+  context.time = std::chrono::system_clock::from_time_t(1769889600);  // 20:00 UTC
+  setenv("TZ", "JST-9", 1);
+  tzset();
+  EXPECT_EQ(parsed->render(context).value(), "2026-02-01 05:00:00 1%[] Feb");
+  before ? setenv("TZ", before->c_str(), 1) : unsetenv("TZ");
+  tzset();
+}
+
+TEST(ChatTemplateTest, AModelMayHaveATemplateOfItsOwnForTools) {
+  const auto parsed = ChatTemplate::parse("plain", "with {{ tools | length }}");
+  ASSERT_TRUE(parsed);
+  ChatContext context = one_message();
+  EXPECT_EQ(parsed->render(context).value(), "plain");
+  context.tools = ordered_json::array();
+  EXPECT_EQ(parsed->render(context).value(), "plain");
+  context.tools = {{{"name", "f"}}};
+  EXPECT_EQ(parsed->render(context).value(), "with 1");
+  EXPECT_TRUE(parsed->mentions("tools"));
+  const auto broken = ChatTemplate::parse("plain", "{% if %}");
+  ASSERT_FALSE(broken);
+  EXPECT_NE(broken.error().message.find("for tools"), std::string::npos) << broken.error().message;
 }
 
 TEST(ChatTemplateTest, TooDeepMessagesAreAnError) {

@@ -26,6 +26,12 @@ class GgufBuilder {
     begin(key, kInt32);
     put(value);
   }
+  void add_floats(const std::string& key, const std::vector<float>& values) {
+    begin(key, kArray);
+    put<uint32_t>(kFloat32);
+    put<uint64_t>(values.size());
+    for (const float value : values) put(value);
+  }
   void add_bool(const std::string& key, bool value) {
     begin(key, kBool);
     put<uint8_t>(value);
@@ -58,7 +64,7 @@ class GgufBuilder {
   }
 
  private:
-  static constexpr uint32_t kInt32 = 5, kBool = 7, kString = 8, kArray = 9;  // GGUF value types
+  static constexpr uint32_t kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9;  // GGUF value types
 
   void begin(const std::string& key, uint32_t type) {
     put_string(key);
@@ -87,6 +93,8 @@ struct Keys {
   std::optional<std::vector<std::string>> merges = std::vector<std::string>{"a b"};
   std::optional<int32_t> bos = 3;
   std::optional<bool> add_bos = true;
+  std::optional<std::vector<float>> scores;
+  std::optional<bool> space_prefix, collapse;
 
   GgufFile file() const {
     GgufBuilder builder;
@@ -97,6 +105,9 @@ struct Keys {
     if (merges) builder.add_strings("tokenizer.ggml.merges", *merges);
     if (bos) builder.add_int("tokenizer.ggml.bos_token_id", *bos);
     if (add_bos) builder.add_bool("tokenizer.ggml.add_bos_token", *add_bos);
+    if (scores) builder.add_floats("tokenizer.ggml.scores", *scores);
+    if (space_prefix) builder.add_bool("tokenizer.ggml.add_space_prefix", *space_prefix);
+    if (collapse) builder.add_bool("tokenizer.ggml.remove_extra_whitespaces", *collapse);
     return builder.open();
   }
   Error error() const {
@@ -159,6 +170,35 @@ TEST(GgufVocabulary, AnotherModelIsUnsupported) {
   keys.model = "bert";
   EXPECT_EQ(keys.error().code, ErrorCode::kUnsupported);
   EXPECT_THAT(keys.error().message, HasSubstr("\"bert\""));
+}
+
+TEST(GgufVocabulary, SentencePieceAsLlamaCppTakesIt) {
+  Keys keys;
+  keys.model = "llama";
+  keys.merges.reset();
+  keys.bos.reset();
+  keys.add_bos.reset();
+  EXPECT_THAT(keys.error().message, HasSubstr("tokenizer.ggml.scores"));
+  keys.scores = std::vector<float>{-1, -2, -3};
+  EXPECT_THAT(keys.error().message, HasSubstr("3 entries for 4 tokens"));
+  keys.scores->push_back(0);
+  auto vocabulary = read_gguf_vocabulary(keys.file());
+  ASSERT_TRUE(vocabulary) << vocabulary.error().message;
+  EXPECT_EQ(vocabulary->segmentation, Segmentation::kScoredMerges);
+  EXPECT_EQ(vocabulary->scores, *keys.scores);
+  EXPECT_TRUE(vocabulary->add_space_prefix);
+  EXPECT_FALSE(vocabulary->collapse_spaces);
+  EXPECT_EQ(vocabulary->unknown, 0);
+  EXPECT_EQ(vocabulary->bos, 1);
+  EXPECT_EQ(vocabulary->eos, 2);
+  keys.space_prefix = false;
+  keys.collapse = true;
+  keys.bos = 3;
+  vocabulary = read_gguf_vocabulary(keys.file());
+  ASSERT_TRUE(vocabulary);
+  EXPECT_FALSE(vocabulary->add_space_prefix);
+  EXPECT_TRUE(vocabulary->collapse_spaces);
+  EXPECT_EQ(vocabulary->bos, 3);
 }
 
 TEST(GgufVocabulary, MalformedValuesAreCorrupt) {

@@ -13,8 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-// Backtracking steps of one match of an expression that a file brings along: some seconds.
-constexpr uint32_t kMatchSteps = 100'000'000;
+// Backtracking steps of one match of an expression that a file brings along: below a second.
+constexpr uint32_t kMatchSteps = 10'000'000;
 constexpr int kMaxNesting = 16;
 
 constexpr const char* kEitherPunctuation = "[" CRIBLE_PUNCTUATION R"(!-/:-@\[-`{-~])";
@@ -165,11 +165,13 @@ class PreTokenizerReader {
     }
     if (type == "Punctuation") {
       CRIBLE_TRY(const SplitBehavior behavior, read_behavior(step, where_));
-      return add_pattern(kEitherPunctuation + std::string("]"), behavior);
+      return add_pattern(kEitherPunctuation, behavior);
     }
     if (type == "Whitespace") {
-      return add_pattern("[" CRIBLE_WORD "]+|[^" CRIBLE_WORD CRIBLE_SPACES "]+", SplitBehavior::kRemoved,
-                         true);
+      // Here a word has the joiners too.
+      constexpr const char* kWords =
+          "[" CRIBLE_WORD R"(\x{200C}\x{200D}]+|[^)" CRIBLE_WORD CRIBLE_SPACES R"(\x{200C}\x{200D}]+)";
+      return add_pattern(kWords, SplitBehavior::kRemoved, true);
     }
     if (type == "WhitespaceSplit") return add_pattern("[" CRIBLE_SPACES "]", SplitBehavior::kRemoved);
     return unsupported(where_, fmt::format("\"{}\"", type));

@@ -4,10 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "base/atomic_file.h"
 #include "text/gguf_vocabulary.h"
+#include "text/golden_reader.h"
 #include "text/tokenizer.h"
 
 namespace crible {
@@ -22,27 +21,6 @@ struct Golden {
   std::vector<Column> columns;
   std::vector<std::string> strings;
   std::vector<std::vector<uint32_t>> hashes;  // [string][column]
-};
-
-class GoldenReader {
- public:
-  explicit GoldenReader(std::string_view bytes) : bytes_(bytes) {}
-  std::string_view take(size_t size) {
-    if (size > bytes_.size()) throw std::runtime_error("golden file is cut short");
-    const std::string_view taken = bytes_.substr(0, size);
-    bytes_.remove_prefix(size);
-    return taken;
-  }
-  uint32_t take_u32() {
-    uint32_t value;
-    std::memcpy(&value, take(4).data(), 4);
-    return value;
-  }
-  uint8_t take_u8() { return static_cast<uint8_t>(take(1)[0]); }
-  bool at_end() const { return bytes_.empty(); }
-
- private:
-  std::string_view bytes_;
 };
 
 Golden read_golden() {
@@ -64,16 +42,6 @@ Golden read_golden() {
   }
   if (!reader.at_end()) throw std::runtime_error("golden file is too long");
   return golden;
-}
-
-uint32_t hash_numbers(const std::vector<int32_t>& numbers) {
-  uint64_t value = 0xCBF29CE484222325ull;
-  for (const int32_t number : numbers) {
-    for (int shift = 0; shift < 32; shift += 8) {
-      value = (value ^ ((static_cast<uint32_t>(number) >> shift) & 0xFF)) * 0x100000001B3ull;
-    }
-  }
-  return static_cast<uint32_t>(value >> 32) ^ static_cast<uint32_t>(value);
 }
 
 // Compares one column; own(text) is what this project makes of a string.

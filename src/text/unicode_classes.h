@@ -24,5 +24,7 @@
 // White_Space of the Unicode character database. PCRE2's own \s would add U+180E, which is no
 // longer white space.
 #define CRIBLE_SPACES R"(\t-\r\x{85}\p{Z})"
-// \w: letters, marks, decimal digits, connectors.
-#define CRIBLE_WORD CRIBLE_LETTERS CRIBLE_MARKS CRIBLE_DECIMAL_DIGITS R"(\p{Nl}\p{Pc})"
+// \w: letters and what else is alphabetic (circled letters), marks, decimal digits, connectors.
+#define CRIBLE_WORD                                 \
+  CRIBLE_LETTERS CRIBLE_MARKS CRIBLE_DECIMAL_DIGITS \
+      R"(\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189})"

@@ -37,6 +37,10 @@ bool is_white_space(int32_t c) {
 bool is_word_character(int32_t code_point) {
   if (code_point < 0) return false;
   if (code_point == 0x200C || code_point == 0x200D) return true;  // joiners
+  const bool circled_letter =
+      (code_point >= 0x24B6 && code_point <= 0x24E9) || (code_point >= 0x1F130 && code_point <= 0x1F149) ||
+      (code_point >= 0x1F150 && code_point <= 0x1F169) || (code_point >= 0x1F170 && code_point <= 0x1F189);
+  if (circled_letter) return true;
   switch (utf8proc_category(code_point)) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:

@@ -87,26 +87,33 @@ Value raise_exception(Runtime& runtime, const Value&, const Arguments& arguments
   raise("{}", to_text(runtime, bound.required(0)));
 }
 
-// Only directives of fixed, small width. UTC, so that two servers write the same prompt.
+// Local time without a zone, as transformers passes it (a naive datetime.now): %z and %Z write
+// nothing. Only directives of fixed, small width.
 Value strftime_now(Runtime& runtime, const Value&, const Arguments& arguments) {
   const BoundArguments bound("strftime_now", arguments, {"format"});
-  const std::string& format = bound.text(0);
+  const std::string& asked = bound.text(0);
   constexpr std::string_view kDirectives = "aAbBcdDeFHIjmMnprRSTtuUVwWxXyYzZ%";
-  if (format.size() > 200) raise("the format of strftime_now is limited to 200 bytes");
-  for (size_t at = format.find('%'); at != std::string::npos; at = format.find('%', at + 2)) {
-    size_t letter = at + 1;
-    if (letter < format.size() && format[letter] == '-') ++letter;
-    if (letter >= format.size() || kDirectives.find(format[letter]) == std::string_view::npos) {
-      raise("'{}' is not a format that strftime_now knows", format.substr(at, 3));
+  if (asked.size() > 200) raise("the format of strftime_now is limited to 200 bytes");
+  std::string format;
+  for (size_t at = 0; at < asked.size();) {
+    if (asked[at] != '%') {
+      format += asked[at++];
+      continue;
     }
-    at = letter - 1;
+    size_t letter = at + 1;
+    if (letter < asked.size() && asked[letter] == '-') ++letter;
+    if (letter >= asked.size() || kDirectives.find(asked[letter]) == std::string_view::npos) {
+      raise("'{}' is not a format that strftime_now knows", asked.substr(at, 3));
+    }
+    if (asked[letter] != 'z' && asked[letter] != 'Z') format += asked.substr(at, letter + 1 - at);
+    at = letter + 1;
   }
   if (format.empty()) return Value::text("");
   const std::time_t seconds = std::chrono::system_clock::to_time_t(runtime.now);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
+  std::tm local{};
+  localtime_r(&seconds, &local);
   char buffer[8192];  // 100 directives of at most 40 bytes
-  const size_t written = std::strftime(buffer, sizeof(buffer), format.c_str(), &utc);
+  const size_t written = std::strftime(buffer, sizeof(buffer), format.c_str(), &local);
   return Value::text(std::string(buffer, written));
 }
 

@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "text/jinja/json_text.h"
 #include "text/jinja/template.h"
+#include "text/local_time.h"
 
 namespace crible::jinja {
 namespace {
@@ -25,8 +26,7 @@ class GoldenTest : public testing::Test {
   static Result<std::string> render(const std::string& source) {
     const auto parsed = Template::parse(source);
     if (!parsed) return tl::unexpected<Error>(parsed.error());
-    const std::chrono::seconds time(golden_["unix_time"].get<int64_t>());
-    return parsed->render(variables_, Limits{}, std::chrono::system_clock::time_point(time));
+    return parsed->render(variables_, Limits{}, local_moment(golden_["unix_time"].get<int64_t>()));
   }
 
   // Renders `source` and holds it to what jinja2 made of it; null: it failed.
