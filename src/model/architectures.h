@@ -11,5 +11,7 @@ Result<DecoderDescription> describe_llama(const Checkpoint& checkpoint);
 Result<DecoderDescription> describe_qwen2(const Checkpoint& checkpoint);
 Result<DecoderDescription> describe_qwen3(const Checkpoint& checkpoint);
 Result<DecoderDescription> describe_qwen3_moe(const Checkpoint& checkpoint);
+Result<DecoderDescription> describe_gemma2(const Checkpoint& checkpoint);
+Result<DecoderDescription> describe_gemma3(const Checkpoint& checkpoint);
 
 }  // namespace crible

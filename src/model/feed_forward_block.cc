@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "ops/gelu_mul/gelu_mul.h"
 #include "ops/silu_mul/silu_mul.h"
 
 namespace crible {
@@ -24,7 +25,7 @@ Result<FeedForwardBlock> FeedForwardBlock::load(Checkpoint& checkpoint, const De
   CRIBLE_TRY(ResidualProjection down,
              ResidualProjection::load(checkpoint, prefix + "ffn_down", c.embedding, c.feed_forward,
                                       std::move(output_norm), stream));
-  return FeedForwardBlock(std::move(norm), std::move(gate_up), std::move(down));
+  return FeedForwardBlock(std::move(norm), std::move(gate_up), std::move(down), decoder.traits.activation);
 }
 
 int64_t FeedForwardBlock::scratch_bytes(int64_t max_tokens, const ModelConfig&) const {
@@ -39,8 +40,13 @@ void FeedForwardBlock::forward(Stream& stream, int64_t tokens, const ModelConfig
     float* residual = a.residual + first * c.embedding;
     norm_.apply(stream, residual, rows, a.normed);
     gate_up_.multiply(stream, a.normed, rows, a.gate_up);
-    silu_mul(stream, {.gate_up = a.gate_up, .gate_up_stride = 2 * hidden, .out = a.gated, .out_stride = hidden,
-                      .rows = rows, .columns = hidden});
+    if (activation_ == GatedActivation::kSilu) {
+      silu_mul(stream, {.gate_up = a.gate_up, .gate_up_stride = 2 * hidden, .out = a.gated, .out_stride = hidden,
+                        .rows = rows, .columns = hidden});
+    } else {
+      gelu_mul(stream, {.gate_up = a.gate_up, .gate_up_stride = 2 * hidden, .out = a.gated, .out_stride = hidden,
+                        .rows = rows, .columns = hidden});
+    }
     down_.add(stream, a.gated, rows, a.normed, residual);
   }
 }

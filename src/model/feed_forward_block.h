@@ -23,12 +23,13 @@ class FeedForwardBlock {
   void forward(Stream& stream, int64_t tokens, const ModelConfig& config, const Activations& a) const;
 
  private:
-  FeedForwardBlock(Norm norm, StackedMatrix gate_up, ResidualProjection down)
-      : norm_(std::move(norm)), gate_up_(std::move(gate_up)), down_(std::move(down)) {}
+  FeedForwardBlock(Norm norm, StackedMatrix gate_up, ResidualProjection down, GatedActivation activation)
+      : norm_(std::move(norm)), gate_up_(std::move(gate_up)), down_(std::move(down)), activation_(activation) {}
 
   Norm norm_;
   StackedMatrix gate_up_;
   ResidualProjection down_;
+  GatedActivation activation_;
 };
 
 }  // namespace crible

@@ -9,6 +9,8 @@ namespace crible {
 
 std::span<const Architecture> architectures() {
   static constexpr Architecture kTable[] = {
+      {"gemma2", describe_gemma2},
+      {"gemma3", describe_gemma3},
       {"llama", describe_llama},
       {"qwen2", describe_qwen2},
       {"qwen3", describe_qwen3},
