@@ -3,6 +3,8 @@
 #include <array>
 #include <cmath>
 
+#include "ops/rope/rope_frequencies.h"
+
 namespace crible {
 namespace {
 
@@ -54,6 +56,24 @@ Status read_yarn(const ConfigReader& keys, RopeConfig& config) {
   return {};
 }
 
+RopeFrequencies frequencies_of(const RopeConfig& c, int64_t rotary_size) {
+  switch (c.scaling) {
+    case RopeScaling::kNone: break;
+    case RopeScaling::kLinear: return linear_rope_frequencies(rotary_size, c.base, c.factor);
+    case RopeScaling::kLlama3:
+      return llama3_rope_frequencies(rotary_size, c.base, {.factor = c.factor,
+                                                           .low_frequency_factor = c.low_frequency_factor,
+                                                           .high_frequency_factor = c.high_frequency_factor,
+                                                           .original_context = c.original_context});
+    case RopeScaling::kYarn:
+      return yarn_rope_frequencies(rotary_size, c.base, {.factor = c.factor, .original_context = c.original_context,
+                                                         .beta_fast = c.beta_fast, .beta_slow = c.beta_slow,
+                                                         .truncate = c.truncate,
+                                                         .attention_factor = c.attention_factor});
+  }
+  return rope_frequencies(rotary_size, c.base);
+}
+
 }  // namespace
 
 std::span<const std::string_view> rope_config_keys() { return kKeys; }
@@ -97,16 +117,12 @@ Result<std::optional<RopeConfig>> read_window_rope_config(const ConfigReader& ke
 
 Result<RopeTable> load_rope_table(Checkpoint& checkpoint, const RopeConfig& config, int64_t rotary_size,
                                   int64_t max_positions) {
-  std::vector<double> frequencies(static_cast<size_t>(rotary_size / 2));
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] = std::pow(config.base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_size)) /
-                     (config.scaling == RopeScaling::kLinear ? config.factor : 1);
-  }
+  RopeFrequencies frequencies = frequencies_of(config, rotary_size);
   if (checkpoint.has("rope_freqs.weight")) {
     CRIBLE_TRY(const std::vector<float> factors, checkpoint.vector("rope_freqs.weight", rotary_size / 2));
-    for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= static_cast<double>(factors[i]);
+    for (size_t i = 0; i < factors.size(); ++i) frequencies.inverse[i] /= static_cast<double>(factors[i]);
   }
-  return make_rope_table(frequencies, max_positions, 1.0);
+  return make_rope_table(frequencies.inverse, max_positions, frequencies.attention_factor);
 }
 
 int64_t rope_table_bytes(const RopeTable& table) {
