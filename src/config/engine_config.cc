@@ -41,6 +41,9 @@ const FieldTable<EngineConfig>& engine_fields() {
        .help = "tokens per KV block"},
       {.name = "kv-cache-dtype", .member = &C::kv_cache_dtype, .choices = {"auto", "f16", "bf16", "int8", "f32"}, .live = true,
        .help = "element type of the KV cache; auto = f16"},
+      {.name = "load-format", .member = &C::load_format, .choices = {"auto", "dummy"},
+       .help = "auto: the weights of the model's files; dummy: made-up weights of the shape that config.json states, "
+               "which cost what the real ones cost"},
       {.name = "threads", .member = &C::threads, .unit = "threads", .minimum = 0, .maximum = 1024,
        .help = "CPU only: threads that compute; 0 = one per core"},
       {.name = "seed", .member = &C::seed, .minimum = 0, .maximum = 9e15, .live = true,

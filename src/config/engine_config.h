@@ -23,6 +23,7 @@ struct EngineConfig {
   int64_t max_long_partial_prefills = 1;
   int64_t block_size = 16;
   std::string kv_cache_dtype = "auto";
+  std::string load_format = "auto";
   int64_t threads = 0;                   // CPU: 0 = one per core
   int64_t seed = 0;                      // for requests that state none
   std::string prefix_cache_file;         // the prefix cache outlives the process here; empty = it does not

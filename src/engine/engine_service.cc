@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "engine/engine_thread.h"
+#include "model/checkpoint.h"
 #include "model/model.h"
 
 namespace crible {
@@ -10,7 +11,8 @@ Result<std::unique_ptr<EngineService>> EngineService::start(const std::filesyste
                                                             const EngineConfig& requested) {
   const int64_t threads = requested.threads > 0 ? requested.threads : this_machine().cores;
   CRIBLE_TRY(Stream stream, Stream::create_cpu(static_cast<int>(threads)));
-  CRIBLE_TRY(std::unique_ptr<Model> model, load_model(model_path, stream));
+  const LoadFormat format = requested.load_format == "dummy" ? LoadFormat::kDummy : LoadFormat::kAuto;
+  CRIBLE_TRY(std::unique_ptr<Model> model, load_model(model_path, stream, format));
   CRIBLE_TRY(std::unique_ptr<Engine> engine, Engine::create(std::move(model), std::move(stream), requested));
   log_info("memory plan: {}", to_string(engine->description().plan));
   return start_engine_thread(std::move(engine));

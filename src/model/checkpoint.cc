@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "format/safetensors.h"
+#include "model/dummy_checkpoint.h"
 #include "model/gguf_checkpoint.h"
 #include "model/hf_checkpoint.h"
 
@@ -14,7 +15,9 @@ std::string Checkpoint::dominant_type() const {
   return most == elements_by_type_.end() ? "none" : most->first;
 }
 
-Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path, Stream& stream) {
+Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path, Stream& stream,
+                                                    LoadFormat format) {
+  if (format == LoadFormat::kDummy) return open_dummy_checkpoint(path, stream);
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
     return fail(ErrorCode::kNotFound, "cannot open {}: there is no such file or folder", path.string());

@@ -21,6 +21,19 @@
 
 namespace crible {
 
+enum class LoadFormat {
+  kAuto,   // as the path shows
+  kDummy,  // made-up weights of the shape that config.json states
+};
+
+// A tensor as it lies in the files.
+struct TensorSummary {
+  std::string name;
+  std::string type;  // "Q4_K", "BF16", "awq 4 bit"
+  int64_t elements = 0;
+  int64_t file_bytes = 0;
+};
+
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -46,6 +59,8 @@ class Checkpoint {
   virtual void release() {}
 
   virtual Status check_all_taken() const = 0;
+  // All tensors of the files; what belongs to one quantised matrix counts as one. None of made-up weights.
+  virtual std::vector<TensorSummary> tensors() const = 0;
   int64_t parameters() const { return parameters_; }
   // Type of most elements taken as matrices, "Q4_1".
   std::string dominant_type() const;
@@ -67,6 +82,7 @@ class Checkpoint {
 
 // Opens a GGUF file, or a folder with config.json and safetensors. The stream's threads convert
 // quantised weights; it must outlive the checkpoint.
-Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path, Stream& stream);
+Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path, Stream& stream,
+                                                    LoadFormat format = LoadFormat::kAuto);
 
 }  // namespace crible

@@ -61,6 +61,7 @@ class GgufCheckpoint final : public Checkpoint {
                                             int64_t columns) override;
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) override;
   Status check_all_taken() const override;
+  std::vector<TensorSummary> tensors() const override;
 
  private:
   Result<const GgufTensor*> find(const std::string& name) const;
@@ -148,6 +149,17 @@ Status GgufCheckpoint::check_all_taken() const {
     }
   }
   return {};
+}
+
+std::vector<TensorSummary> GgufCheckpoint::tensors() const {
+  std::vector<TensorSummary> summaries;
+  for (const GgufTensor& tensor : file_.tensors()) {
+    summaries.push_back({.name = tensor.name,
+                         .type = type_label(tensor.type),
+                         .elements = tensor.columns() * tensor.rows(),
+                         .file_bytes = static_cast<int64_t>(tensor.data.size())});
+  }
+  return summaries;
 }
 
 }  // namespace

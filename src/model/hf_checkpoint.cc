@@ -50,6 +50,7 @@ class HfCheckpoint final : public Checkpoint {
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) override;
   void release() override { converted_.clear(); }
   Status check_all_taken() const override;
+  std::vector<TensorSummary> tensors() const override;
   // A head that is not tied must be there: an architecture would take the embedding in its place.
   Status check_head() const;
 
@@ -300,6 +301,30 @@ Status HfCheckpoint::check_all_taken() const {
                 path(), name);
   }
   return {};
+}
+
+std::vector<TensorSummary> HfCheckpoint::tensors() const {
+  std::map<std::string, TensorSummary> summaries;
+  constexpr auto kParts = std::to_array<std::string_view>(
+      {".qweight", ".qzeros", ".scales", ".g_idx", ".weight_scale", ".weight_scale_inv"});
+  for (const auto& [name, tensor] : tensors_.tensors()) {
+    if (is_expendable(name)) continue;
+    const auto part = std::find_if(kParts.begin(), kParts.end(), [&](std::string_view p) { return name.ends_with(p); });
+    const bool eight_bit = tensor.type == SafetensorsType::kF8E4M3;
+    const std::string whole =
+        part == kParts.end() ? name : name.substr(0, name.size() - part->size()) + std::string(kWeight);
+    TensorSummary& summary = summaries[whole];
+    summary.name = whole;
+    summary.file_bytes += static_cast<int64_t>(tensor.data.size());
+    if (part == kParts.end() || *part == ".qweight") {
+      summary.type = part == kParts.end() && !eight_bit ? safetensors_type_name(tensor.type) : hf_.quantization.name;
+      summary.elements = tensor.elements();
+      if (part != kParts.end() && hf_.quantization.bits > 0) summary.elements *= 32 / hf_.quantization.bits;
+    }
+  }
+  std::vector<TensorSummary> list;
+  for (auto& [name, summary] : summaries) list.push_back(std::move(summary));
+  return list;
 }
 
 }  // namespace

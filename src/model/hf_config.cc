@@ -112,6 +112,7 @@ class Translator {
   Status window();
   Status layers_with_window(int64_t layers);
   Status experts();
+  void biases();
   Status check_known() const;
 
   const json& object_;
@@ -264,9 +265,26 @@ Status Translator::layers_with_window(int64_t layers) {
 Status Translator::experts() {
   const json* normalise = find("norm_topk_prob");
   if (!config_.keys.has("expert_count")) return {};
-  if (normalise != nullptr) return set("expert_weights_norm", *normalise, "norm_topk_prob");
-  config_.keys.set("expert_weights_norm", false, "norm_topk_prob");
+  if (normalise != nullptr) {
+    CRIBLE_RETURN_IF_ERROR(set("expert_weights_norm", *normalise, "norm_topk_prob"));
+  } else {
+    config_.keys.set("expert_weights_norm", false, "norm_topk_prob");
+  }
+  if (const json* dense = find("mlp_only_layers"); dense != nullptr && dense->is_array()) {
+    for (const json& layer : *dense) {
+      if (layer.is_number_integer()) config_.dense_layers.insert(layer.get<int64_t>());
+    }
+  }
   return {};
+}
+
+void Translator::biases() {
+  const auto stated = [&](const char* key) {
+    const json* value = find(key);
+    return value != nullptr && *value == true;
+  };
+  config_.attention_bias = stated("attention_bias");
+  config_.mlp_bias = stated("mlp_bias");
 }
 
 Status Translator::check_known() const {
@@ -284,6 +302,7 @@ Status Translator::translate() {
   CRIBLE_RETURN_IF_ERROR(rope());
   CRIBLE_RETURN_IF_ERROR(window());
   CRIBLE_RETURN_IF_ERROR(experts());
+  biases();
   return check_known();
 }
 

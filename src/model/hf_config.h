@@ -7,6 +7,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,10 @@ struct HfConfig {
   bool tied_embeddings = false;
   DType dtype = DType::kBF16;  // of weights that are not quantised, as stated
   QuantizationScheme quantization;
+  // What the tensors of a folder show by being there, for weights that are made up.
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  std::set<int64_t> dense_layers;  // of a mixture of experts
 };
 
 Result<HfConfig> read_hf_config(const std::filesystem::path& folder);

@@ -58,7 +58,11 @@ class Model {
   virtual void forward(Stream& stream, const BatchView& batch, const ForwardBuffers& buffers) const = 0;
 };
 
-// Reads a GGUF file or a Hugging Face folder, checks it against its architecture and packs its weights on the stream's threads.
+enum class LoadFormat;  // checkpoint.h
+
+// Reads a GGUF file or a Hugging Face folder, checks it against its architecture and packs its weights
+// on the stream's threads.
 Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream);
+Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream, LoadFormat format);
 
 }  // namespace crible

@@ -31,7 +31,11 @@ Result<DecoderDescription> describe(const Checkpoint& checkpoint) {
 }
 
 Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream) {
-  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(path, stream));
+  return load_model(path, stream, LoadFormat::kAuto);
+}
+
+Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path, Stream& stream, LoadFormat format) {
+  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(path, stream, format));
   CRIBLE_TRY(DecoderDescription description, describe(*checkpoint));
   return load_decoder(*checkpoint, std::move(description), stream);
 }
