@@ -37,6 +37,30 @@ TEST(Admission, RefusesWhatCanNeverRun) {
   EXPECT_TRUE(refused([](auto& r) { r.prompt[2] = -1; }));
   EXPECT_TRUE(refused([](auto& r) { r.sampling.temperature = -0.1f; }));
   EXPECT_TRUE(refused([](auto& r) { r.sampling.temperature = NAN; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.min_p = 1.5f; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.min_p = NAN; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.typical_p = 0; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.repetition_penalty = 0; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.presence_penalty = INFINITY; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.frequency_penalty = NAN; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.dry.base = 0.5f; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.dry.allowed_length = 0; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.dry.range = -2; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.logit_bias = {{100, 1}}; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.logit_bias = {{5, 101}}; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.logit_bias = {{5, 1}, {6, 1}, {5, 2}}; }));
+  EXPECT_FALSE(refused([](auto& r) { r.sampling.logit_bias = {{5, 1}, {6, 1}}; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.min_tokens = 6; }));
+  EXPECT_FALSE(refused([](auto& r) { r.sampling.min_tokens = 5; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.logprobs = 21; }));
+  EXPECT_TRUE(refused([](auto& r) { r.sampling.prompt_logprobs = -1; }));
+  EXPECT_TRUE(refused([](auto& r) { r.n = 0; }));
+  EXPECT_TRUE(refused([](auto& r) { r.n = 129; }));
+  // With every token a stop token there is nothing to draw before min_tokens.
+  EXPECT_TRUE(refused([](auto& r) {
+    r.sampling.min_tokens = 1;
+    for (TokenId id = 0; id < 100; ++id) r.sampling.stop_token_ids.push_back(id);
+  }));
   EXPECT_TRUE(refused([](auto& r) { r.sampling.temperature = INFINITY; }));
   EXPECT_TRUE(refused([](auto& r) { r.sampling.top_p = 0; }));
   EXPECT_TRUE(refused([](auto& r) { r.sampling.top_p = 1.01f; }));

@@ -40,6 +40,7 @@ struct SamplingParams {
 };
 
 inline constexpr int32_t kMaxLogprobs = 20;
+inline constexpr int32_t kMaxChoices = 128;
 
 enum class FinishReason {
   kNone,       // more will come

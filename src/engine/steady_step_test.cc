@@ -30,8 +30,15 @@ void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 namespace crible {
 namespace {
 
+SamplingParams with_everything() {
+  return {.temperature = 0.5f, .top_p = 0.9f, .min_p = 0.01f, .typical_p = 0.9f, .repetition_penalty = 1.1f,
+          .presence_penalty = 0.1f, .frequency_penalty = 0.1f, .dry = {.multiplier = 0.5f}, .dry_breakers = {5},
+          .logit_bias = {{7, 1.0f}}, .max_tokens = 50, .min_tokens = 30, .stop_token_ids = {kHashFault}, .logprobs = 20,
+          .prompt_logprobs = 3};
+}
+
 // From admission to the last token: prompts in chunks, block boundaries, shared prefixes, eviction,
-// pre-emption and ends.
+// pre-emption, every sampling option, and ends.
 void expect_no_allocation(const EngineConfig& config, Result<std::unique_ptr<Engine>> created) {
   ASSERT_TRUE(created) << created.error().message;
   Engine& engine = **created;
@@ -40,7 +47,8 @@ void expect_no_allocation(const EngineConfig& config, Result<std::unique_ptr<Eng
     EngineRequest request{.prompt = std::vector<TokenId>(static_cast<size_t>(20 + i % 5 * 16), static_cast<TokenId>(i % 3)),
                           .sampling = {.temperature = 0.5f, .top_p = 0.9f, .top_k = 10, .max_tokens = 50},
                           .on_output = [&events](const TokenOutput&) { ++events; }};
-    engine.add(make_sequence(SeqId{i}, std::move(request), 0, config.block_size));
+    if (i % 3 == 0) request.sampling = with_everything();
+    engine.add(make_sequences(SeqId{i}, std::move(request), 0, config.block_size));
   }
   counting = true;
   while (engine.has_work()) {

@@ -23,14 +23,25 @@ class CompletionStream {
   static constexpr size_t kMaxFramesPerWrite = 64;
 
  private:
+  // What one frame tells of one choice; the ranges are of `scores` and `token_ids`.
+  struct Piece {
+    int choice = 0;
+    std::string_view text;
+    const TokenScores& scores;
+    size_t scores_from = 0, scores_to = 0;
+    std::span<const TokenId> token_ids;
+    std::string_view finish_reason;
+  };
+
   void append_pieces(std::string& out);
   void append_joined_pieces(std::string& out);
-  void append_role_once(std::string& out, int choice);
+  void append_piece(std::string& out, const Piece& piece);
 
   CompletionJob& job_;
   ChunkWriter writer_;
   PendingText taken_;
-  std::vector<bool> role_sent_;  // by choice
+  std::string logprobs_;      // of one frame, reused
+  std::vector<bool> begun_;   // by choice: a frame was sent
   bool ended_ = false;
 };
 

@@ -14,10 +14,15 @@
 
 namespace crible {
 
+struct PreparedPrompt {
+  std::vector<TokenId> tokens;
+  size_t text_from = 0;  // tokens before this one were added by the server: an echo leaves them out
+};
+
 struct PreparedCompletion {
   CompletionKind kind = CompletionKind::kText;
   GenerationOptions options;
-  std::vector<std::vector<TokenId>> prompts;
+  std::vector<PreparedPrompt> prompts;
   SamplingParams sampling;
   uint64_t cache_salt = 0;
 };

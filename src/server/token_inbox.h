@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "engine/request.h"
 
@@ -29,6 +30,8 @@ class TokenInbox {
     std::shared_ptr<CompletionJob> job;
     int choice = 0;
     TokenOutput output;
+    // What output's views show, which the engine lends for the call only.
+    std::vector<TokenLogprob> logprobs, prompt_logprobs;
   };
   std::function<void()> wake_;
   moodycamel::ConcurrentQueue<Event> queue_;

@@ -72,8 +72,6 @@ void read_neutral_chat_fields(FieldReader& fields) {
   fields.neutral("tool_choice", {"none", "auto"});
   fields.neutral("function_call", {"none", "auto"});
   fields.ignore("parallel_tool_calls");  // says how calls are made, and there are none
-  fields.neutral("logprobs", {false});
-  fields.neutral("top_logprobs", {0});
   fields.neutral("echo", {false});
   fields.neutral("best_of", {1});
   fields.neutral("modalities", {Json::array({"text"})});
@@ -84,6 +82,17 @@ void read_neutral_chat_fields(FieldReader& fields) {
   fields.neutral("verbosity", {});
   fields.neutral("web_search_options", {});
   fields.neutral("mm_processor_kwargs", {});
+}
+
+// "logprobs" switches them on, "top_logprobs" says how many tokens to list.
+void read_chat_logprobs(FieldReader& fields, GenerationOptions& options) {
+  const bool wanted = fields.flag("logprobs", false);
+  const auto listed = fields.integer("top_logprobs", 0, kMaxListedLogprobs);
+  if (wanted) {
+    options.logprobs = listed.value_or(0);
+  } else if (listed.value_or(0) > 0) {
+    fields.fail("top_logprobs", "is only allowed with \"logprobs\": true");
+  }
 }
 
 }  // namespace
@@ -118,6 +127,8 @@ ApiResult<ChatRequest> read_chat_request(const Json& body) {
   request.options = read_generation_options(fields);
   if (const auto limit = fields.integer("max_completion_tokens", 1, INT32_MAX)) request.options.max_tokens = limit;
   request.conversation = read_conversation(fields);
+  read_chat_logprobs(fields, request.options);
+  check_generation_options(fields, request.options);
   read_neutral_chat_fields(fields);
   if (auto read = fields.finish(); !read) return tl::unexpected<ApiError>(read.error());
   return request;

@@ -42,9 +42,16 @@ ApiResult<CompletionRequest> read_completion_request(const Json& body) {
   request.options = read_generation_options(fields);
   read_prompts(fields, request.prompts);
   request.add_special_tokens = fields.flag("add_special_tokens", true);
-  fields.neutral("best_of", {1});
-  fields.neutral("echo", {false});
-  fields.neutral("logprobs", {});
+  request.options.logprobs = fields.integer("logprobs", 0, kMaxListedLogprobs);
+  request.options.echo = fields.flag("echo", false);
+  if (const auto best_of = fields.integer("best_of", 1, kMaxAnswers)) request.options.best_of = *best_of;
+  check_generation_options(fields, request.options);
+  const size_t answers = request.prompts.size() * static_cast<size_t>(request.options.best_of);
+  if (answers > kMaxSequences) {
+    fields.fail(request.options.n > 1 ? "n" : "best_of",
+                fmt::format("times the number of prompts is {}; at most {} answers are generated for one request",
+                            answers, kMaxSequences));
+  }
   fields.neutral("suffix", {""});
   fields.neutral("prompt_embeds", {});
   if (auto read = fields.finish(); !read) return tl::unexpected<ApiError>(read.error());

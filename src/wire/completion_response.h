@@ -4,9 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/units.h"
 
 namespace crible {
 
@@ -29,6 +33,16 @@ struct ReplyIdentity {
 struct Choice {
   std::string text;
   std::string_view finish_reason;  // "stop", "length", "abort"
+  std::string logprobs;            // JSON (logprobs.h); empty: null
+  std::string prompt_logprobs;     // JSON; empty: left out. A chat's reply has those of its first choice
+  std::optional<std::vector<TokenId>> token_ids, prompt_token_ids;  // left out unless asked for
+};
+
+// What a chunk of a stream carries beside text, where asked for. Everything must outlive the call.
+struct ChunkExtras {
+  std::string_view logprobs;  // JSON; empty: null
+  std::optional<std::span<const TokenId>> token_ids;
+  std::optional<std::span<const TokenId>> prompt_token_ids;
 };
 
 // The body of a reply that is not streamed; choices in the order of the prompts.
@@ -42,13 +56,13 @@ class ChunkWriter {
 
   // Each appends one event. The first chunk of a chat choice carries the role and no token.
   void append_role(std::string& out, int index) const;
-  void append_text(std::string& out, int index, std::string_view text) const;
+  void append_text(std::string& out, int index, std::string_view text, const ChunkExtras& extras = {}) const;
   void append_finish(std::string& out, int index, std::string_view finish_reason) const;
   void append_usage(std::string& out, const Usage& usage) const;
 
  private:
   void append_choice(std::string& out, int index, std::string_view before_text, std::string_view text,
-                     std::string_view after_text, std::string_view finish_reason) const;
+                     std::string_view after_text, std::string_view finish_reason, const ChunkExtras& extras) const;
 
   CompletionKind kind_;
   std::string head_;  // from "data: {" to the opening bracket of "choices"

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
 namespace crible {
 namespace {
 
@@ -25,6 +29,62 @@ void read_stop(FieldReader& fields, std::vector<std::string>& stop) {
   }
 }
 
+// {"50256": -100}: keys are token ids.
+void read_logit_bias(FieldReader& fields, std::vector<std::pair<TokenId, double>>& bias) {
+  const Json* value = fields.take("logit_bias");
+  if (value == nullptr) return;
+  if (!value->is_object() || value->size() > kMaxBiasedTokens) {
+    return fields.fail("logit_bias", fmt::format("must be an object of at most {} token ids and numbers, not {}",
+                                                 kMaxBiasedTokens, quoted_json(*value)));
+  }
+  for (const auto& [key, item] : value->items()) {
+    TokenId id = -1;
+    const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (code != std::errc() || end != key.data() + key.size() || id < 0) {
+      return fields.fail("logit_bias", fmt::format("has the key {}, which is no token id", quoted_json(Json(key))));
+    }
+    if (!item.is_number() || std::abs(item.get<double>()) > 100) {
+      return fields.fail("logit_bias", fmt::format("of token {} must be a number from -100 to 100, not {}", id,
+                                                   quoted_json(item)));
+    }
+    const bool twice = std::any_of(bias.begin(), bias.end(), [id = id](const auto& b) { return b.first == id; });
+    if (twice) return fields.fail("logit_bias", fmt::format("names token {} twice", id));
+    bias.emplace_back(id, item.get<double>());
+  }
+}
+
+void read_dry(FieldReader& fields, GenerationOptions& options) {
+  options.dry_multiplier = fields.number("dry_multiplier", options.dry_multiplier, 0, 100);
+  options.dry_base = fields.number("dry_base", options.dry_base, 1, 100);
+  options.dry_allowed_length =
+      fields.integer("dry_allowed_length", 1, INT32_MAX).value_or(options.dry_allowed_length);
+  options.dry_penalty_last_n =
+      fields.integer("dry_penalty_last_n", -1, INT32_MAX).value_or(options.dry_penalty_last_n);
+  const Json* value = fields.take("dry_sequence_breakers");
+  if (value == nullptr) return;
+  options.dry_sequence_breakers.clear();
+  bool strings = value->is_array() && value->size() <= kMaxSequenceBreakers;
+  for (size_t i = 0; strings && i < value->size(); ++i) {
+    const Json& item = (*value)[i];
+    strings = item.is_string() && !item.get_ref<const std::string&>().empty();
+    if (strings) options.dry_sequence_breakers.push_back(item.get<std::string>());
+  }
+  if (strings) return;
+  fields.fail("dry_sequence_breakers", fmt::format("must be an array of at most {} strings, none empty, not {}",
+                                                   kMaxSequenceBreakers, quoted_json(*value)));
+}
+
+void read_penalties(FieldReader& fields, GenerationOptions& options) {
+  options.min_p = fields.number("min_p", 0, 0, 1);
+  options.typical_p = fields.number("typical_p", 1, 0, 1);
+  if (options.typical_p == 0) fields.fail("typical_p", "must be above 0 and at most 1");
+  options.repetition_penalty = fields.number("repetition_penalty", 1, 0.01, 100);
+  options.presence_penalty = fields.number("presence_penalty", 0, -2, 2);
+  options.frequency_penalty = fields.number("frequency_penalty", 0, -2, 2);
+  read_dry(fields, options);
+  read_logit_bias(fields, options.logit_bias);
+}
+
 void read_stream_options(FieldReader& fields, GenerationOptions& options) {
   const Json* value = fields.take("stream_options");
   if (value == nullptr) return;
@@ -38,25 +98,14 @@ void read_stream_options(FieldReader& fields, GenerationOptions& options) {
   if (auto read = inner.finish(); !read) fields.fail(read.error());
 }
 
-// Sampling and output that this server does not offer yet.
+// Output and constraints that this server does not offer yet.
 void read_neutral_fields(FieldReader& fields) {
-  fields.neutral("n", {1});
-  fields.neutral("presence_penalty", {0});
-  fields.neutral("frequency_penalty", {0});
-  fields.neutral("repetition_penalty", {1});
   fields.neutral("length_penalty", {1});
-  fields.neutral("min_p", {0});
-  fields.neutral("min_tokens", {0});
-  fields.neutral("logit_bias", {Json::object()});
   fields.neutral("use_beam_search", {false});
-  fields.neutral("prompt_logprobs", {});
   fields.neutral("bad_words", {Json::array()});
   fields.neutral("allowed_token_ids", {});
   fields.neutral("truncate_prompt_tokens", {});
   fields.neutral("spaces_between_special_tokens", {true});
-  fields.neutral("return_tokens_as_token_ids", {false});
-  fields.neutral("return_token_ids", {false});
-  fields.neutral("priority", {0});
   fields.neutral("logits_processors", {});
   fields.neutral("structured_outputs", {});
   for (const std::string_view name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar",
@@ -104,7 +153,11 @@ GenerationOptions read_generation_options(FieldReader& fields) {
   if (options.top_p == 0) fields.fail("top_p", "must be above 0 and at most 1");
   options.top_k = std::max<int64_t>(0, fields.integer("top_k", -1, INT32_MAX).value_or(0));
   if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) options.seed = static_cast<uint64_t>(*seed);
-  options.max_tokens = fields.integer("max_tokens", 1, INT32_MAX);
+  read_penalties(fields, options);
+  options.n = fields.integer("n", 1, kMaxAnswers).value_or(1);
+  options.best_of = options.n;
+  options.max_tokens = fields.integer("max_tokens", 0, INT32_MAX);
+  options.min_tokens = fields.integer("min_tokens", 0, INT32_MAX).value_or(0);
   read_stop(fields, options.stop);
   if (const Json* ids = fields.take("stop_token_ids")) {
     options.stop_token_ids = read_token_ids(fields, "stop_token_ids", *ids);
@@ -112,12 +165,34 @@ GenerationOptions read_generation_options(FieldReader& fields) {
   options.include_stop_in_output = fields.flag("include_stop_str_in_output", false);
   options.ignore_eos = fields.flag("ignore_eos", false);
   options.skip_special_tokens = fields.flag("skip_special_tokens", true);
+  options.prompt_logprobs = fields.integer("prompt_logprobs", 0, kMaxListedLogprobs);
+  options.return_token_ids = fields.flag("return_token_ids", false);
+  options.tokens_as_ids = fields.flag("return_tokens_as_token_ids", false);
+  options.priority = fields.integer("priority", INT32_MIN, INT32_MAX).value_or(0);
   options.cache_salt = fields.text("cache_salt");
+  options.timeout_seconds = fields.number("timeout", 0, 0, 86'400);
   options.stream = fields.flag("stream", false);
   read_stream_options(fields, options);
   read_neutral_fields(fields);
   ignore_labels(fields);
   return options;
+}
+
+void check_generation_options(FieldReader& fields, const GenerationOptions& options) {
+  if (options.max_tokens == 0 && !options.echo) {
+    fields.fail("max_tokens", "must be at least 1; 0 is allowed with \"echo\": true only");
+  }
+  if (options.max_tokens > 0 && options.min_tokens > *options.max_tokens) {
+    fields.fail("min_tokens", fmt::format("is {}, more than max_tokens, {}", options.min_tokens, *options.max_tokens));
+  }
+  if (options.best_of < options.n) {
+    fields.fail("best_of", fmt::format("is {}; it must be at least n, {}", options.best_of, options.n));
+  }
+  if (!options.stream) return;
+  if (options.best_of > options.n) {
+    fields.fail("best_of", "must equal n in a stream: which answers are best shows only at their end");
+  }
+  if (options.prompt_logprobs) fields.fail("prompt_logprobs", "is only sent without \"stream\": true");
 }
 
 }  // namespace crible
