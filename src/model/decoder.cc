@@ -99,17 +99,17 @@ Status Decoder::load_layer(Checkpoint& checkpoint, int64_t index, Stream& stream
 }
 
 Status Decoder::load_rope(Checkpoint& checkpoint) {
-  CRIBLE_TRY(rope_, load_rope_table(checkpoint, config_.rope, config_.rotary_size, config_.context_length));
+  CRIBLE_TRY(const std::vector<float> factors, load_rope_factors(checkpoint, config_.rotary_size));
+  rope_ = make_rope_table(config_.rope, config_.rotary_size, config_.context_length, factors);
   if (config_.window_rope) {
-    CRIBLE_TRY(window_rope_,
-               load_rope_table(checkpoint, *config_.window_rope, config_.rotary_size, config_.context_length));
+    window_rope_ = make_rope_table(*config_.window_rope, config_.rotary_size, config_.context_length, {});
   }
   return {};
 }
 
 int64_t Decoder::weight_bytes() const {
-  int64_t bytes = embedding_.bytes() + output_.bytes() + output_norm_.bytes() + rope_table_bytes(rope_);
-  if (window_rope_) bytes += rope_table_bytes(*window_rope_);
+  int64_t bytes = embedding_.bytes() + output_.bytes() + output_norm_.bytes() + rope_.bytes();
+  if (window_rope_) bytes += window_rope_->bytes();
   for (const DecoderLayer& layer : layers_) {
     bytes += layer.attention.bytes();
     bytes += std::visit([](const auto& block) { return block.bytes(); }, layer.feed_forward);

@@ -1,6 +1,7 @@
 // The forward pass of every decoder-only transformer that this build knows, on the CPU: embedding, layers
 // of attention and feed-forward (dense or a mixture of experts), norm and head. What differs between
-// architectures is data (decoder_traits.h).
+// architectures is data (decoder_traits.h). Layers with a window read only it, but keep what lies before it
+// in the cache: blocks are shared by all layers, and a cached prefix serves every layer from any position.
 #pragma once
 
 #include <memory>

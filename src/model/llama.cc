@@ -8,8 +8,9 @@ namespace crible {
 Result<DecoderDescription> describe_llama(const Checkpoint& checkpoint) {
   const ConfigKeys& keys = checkpoint.config();
   if (const auto experts = keys.integer("expert_count"); experts && *experts > 0) {
-    return fail(ErrorCode::kUnsupported, "{}: a mixture of {} experts is not supported in llama models; use a dense one",
-                checkpoint.path(), *experts);
+    return fail(ErrorCode::kUnsupported,
+                "{}: a mixture of {} experts is not supported in llama models; use a dense one", checkpoint.path(),
+                *experts);
   }
   CRIBLE_TRY(ModelConfig config, read_model_config(checkpoint));
   return DecoderDescription{.config = std::move(config), .traits = {}};

@@ -115,18 +115,23 @@ Result<std::optional<RopeConfig>> read_window_rope_config(const ConfigReader& ke
   return config;
 }
 
-Result<RopeTable> load_rope_table(Checkpoint& checkpoint, const RopeConfig& config, int64_t rotary_size,
-                                  int64_t max_positions) {
+RopeTable make_rope_table(const RopeConfig& config, int64_t rotary_size, int64_t max_positions,
+                          std::span<const float> factors) {
   RopeFrequencies frequencies = frequencies_of(config, rotary_size);
-  if (checkpoint.has("rope_freqs.weight")) {
-    CRIBLE_TRY(const std::vector<float> factors, checkpoint.vector("rope_freqs.weight", rotary_size / 2));
-    for (size_t i = 0; i < factors.size(); ++i) frequencies.inverse[i] /= static_cast<double>(factors[i]);
-  }
+  for (size_t i = 0; i < factors.size(); ++i) frequencies.inverse[i] /= static_cast<double>(factors[i]);
   return make_rope_table(frequencies.inverse, max_positions, frequencies.attention_factor);
 }
 
-int64_t rope_table_bytes(const RopeTable& table) {
-  return table.bytes();
+Result<std::vector<float>> load_rope_factors(Checkpoint& checkpoint, int64_t rotary_size) {
+  constexpr const char* kName = "rope_freqs.weight";
+  if (!checkpoint.has(kName)) return std::vector<float>();
+  CRIBLE_TRY(std::vector<float> factors, checkpoint.vector(kName, rotary_size / 2));
+  for (const float factor : factors) {
+    if (std::isfinite(factor) && factor > 0) continue;
+    return fail(ErrorCode::kCorrupt, "{}: {} holds {}; frequencies are divided by it, so it must be a number above 0",
+                checkpoint.path(), kName, factor);
+  }
+  return factors;
 }
 
 }  // namespace crible

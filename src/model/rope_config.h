@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "model/checkpoint.h"
@@ -32,15 +33,17 @@ struct RopeConfig {
 
 std::span<const std::string_view> rope_config_keys();
 Result<int64_t> read_rotary_size(const ConfigReader& keys, int64_t head_size);
+// context_length: what a scaling starts from that does not say so.
 Result<RopeConfig> read_rope_config(const ConfigReader& keys, double default_base, int64_t context_length);
 // Of layers with a window: unscaled, by a base of their own. None where neither file nor architecture
 // gives one.
 Result<std::optional<RopeConfig>> read_window_rope_config(const ConfigReader& keys,
                                                           std::optional<double> default_base);
 
-// Takes rope_freqs.weight where the checkpoint has it and `config` states no other scaling.
-Result<RopeTable> load_rope_table(Checkpoint& checkpoint, const RopeConfig& config, int64_t rotary_size,
-                                  int64_t max_positions);
-int64_t rope_table_bytes(const RopeTable& table);
+// factors: of each frequency, which they divide; empty for none. Positions [0, max_positions).
+RopeTable make_rope_table(const RopeConfig& config, int64_t rotary_size, int64_t max_positions,
+                          std::span<const float> factors);
+// rope_freqs.weight where the checkpoint has it (Llama 3.1 as GGUF), else empty.
+Result<std::vector<float>> load_rope_factors(Checkpoint& checkpoint, int64_t rotary_size);
 
 }  // namespace crible
