@@ -7,16 +7,17 @@ Python's library for each family of models, in that family's configuration, and 
 sentencepiece itself where the two libraries mean the same.
 
 The kept file is small. The comparison in full:
-  tools/make_tokenizer_json_golden.py --strings 100000 --vocabulary 6000 --default-model --out /tmp/full.bin
+  tools/make_tokenizer_json_golden.py --strings 100000 --vocabulary 6000 --default-model --mistral DATA --out /tmp/full.bin
   CRIBLE_TOKENIZER_GOLDEN=/tmp/full.bin build/release/bin/text_test --gtest_filter='TokenizerJsonParity.*'
 
 Layout, little-endian: "CRTJ", u32 tokenizers, per tokenizer {u8 length, name, u8 kind: 0 tokenizer.json, 1 GGUF,
 u32 length, content}, u32 strings, per string {u32 length, bytes, per tokenizer u32 hash (0: not compared)}.
-Hash (FNV-1a, 64 bit, halves xored) over int32s: ids with special tokens added and parsed, -1, ids with neither,
+Hash (CRC-32) over int32s: ids with special tokens added and parsed, -1, ids with neither,
 -1, bytes of the first ids decoded.
 """
 
 import argparse
+import base64
 import ctypes
 import io
 import json
@@ -26,6 +27,7 @@ import sys
 import sysconfig
 import tempfile
 import unicodedata
+import zlib
 from pathlib import Path
 
 import gguf
@@ -185,12 +187,55 @@ def default_model_json(path):
     return json.dumps(stage, ensure_ascii=False)
 
 
+def merges_by_rank(ids, order):
+    """All ways to make a token of two others, best token first; ids: of every text."""
+    merges = []
+    for text in order:
+        pairs = [(text[:cut], text[cut:]) for cut in range(1, len(text))]
+        known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
+        merges += sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+    return [list(pair) for pair in merges]
+
+
+def mistral_sentencepiece_json(processor):
+    """Mistral's first vocabulary as its tokenizer.json has it."""
+    parts = next(parts for parts in families() if parts["name"] == "llama2")
+    stage = json.loads(train(parts, 300))
+    texts = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+    ids = {text: index for index, text in enumerate(texts)}
+    stage["model"].update(vocab=ids, merges=merges_by_rank(ids, texts))
+    stage["added_tokens"] = [added(index, texts[index]) for index in range(3)]
+    stage["post_processor"] = template(["<s>"], [], ids)
+    return json.dumps(stage, ensure_ascii=False)
+
+
+def tekken_json(path):
+    """Mistral's Tekken vocabulary as its tokenizer.json has it."""
+    parts = next(parts for parts in families() if parts["name"] == "tekken")
+    stage = json.loads(train(parts, 300))
+    tekken = json.loads(path.read_text(encoding="utf-8"))
+    special = tekken["config"]["default_num_special_tokens"]
+    letters = dict(zip(range(256), base_letters()))
+    texts = ["".join(letters[byte] for byte in base64.b64decode(token["token_bytes"]))
+             for token in tekken["vocab"][:tekken["config"]["default_vocab_size"] - special]]
+    ranks = {text: rank for rank, text in enumerate(texts)}
+    stage["model"].update(vocab={text: special + rank for text, rank in ranks.items()}, merges=merges_by_rank(ranks, texts[256:]))
+    stage["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = tekken["config"]["pattern"]
+    names = {0: "<unk>", 1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]"}
+    stage["added_tokens"] = [added(index, names.get(index, f"<SPECIAL_{index}>")) for index in range(special)]
+    stage["post_processor"] = template(["<s>"], [], {"<s>": 1})
+    return json.dumps(stage, ensure_ascii=False)
+
+
+def base_letters():
+    """The byte alphabet, byte by byte."""
+    plain = [byte for byte in range(256) if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or byte >= 0xAE]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
+
+
 def hash_of(*parts):
-    value = 0xCBF29CE484222325
-    data = b"\xff\xff\xff\xff".join(struct.pack(f"<{len(part)}i", *part) for part in parts)
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return value >> 32 ^ value & 0xFFFFFFFF
+    return zlib.crc32(b"\xff\xff\xff\xff".join(struct.pack(f"<{len(part)}i", *part) for part in parts))
 
 
 class HuggingFace:
@@ -302,6 +347,7 @@ def main():
     parser.add_argument("--strings", type=int, default=1100)
     parser.add_argument("--vocabulary", type=int, default=600, help="tokens learnt by each tokenizer")
     parser.add_argument("--only", nargs="*", help="make these families only")
+    parser.add_argument("--mistral", type=Path, help="mistral_common/data of the mistral-common package: real vocabularies too")
     parser.add_argument("--default-model", action="store_true", help="the default model's vocabulary too")
     parser.add_argument("--out", type=Path, default=ROOT / "tests/golden/tokenizer_json.bin")
     options = parser.parse_args()
@@ -317,6 +363,10 @@ def main():
         special.update(parts["special"], (text for text, _ in parts["plain"]))
     if options.default_model:
         oracles.append(HuggingFace("default_model", default_model_json(ROOT / "models/default.gguf")))
+    if options.mistral:
+        oracles.append(HuggingFace("tekken_real", tekken_json(options.mistral / "tekken_240718.json")))
+        real = sentencepiece.SentencePieceProcessor(model_file=str(options.mistral / "tokenizer.model.v1"))
+        oracles.append(HuggingFace("mistral_real", mistral_sentencepiece_json(real)))
     strings = make_strings(options.strings, sorted(special))
     with tempfile.TemporaryDirectory() as folder:
         for name, prefix in [("sentencepiece", True), ("sentencepiece_no_prefix", False)] if not options.only else []:
@@ -325,6 +375,11 @@ def main():
             write_sentencepiece(processor, path, prefix)
             oracles.append(LlamaCpp(name, path))
             compare_with_sentencepiece(processor, oracles[-1], strings)
+        if options.mistral:
+            path = Path(folder) / "mistral.gguf"
+            write_sentencepiece(real, path, True)
+            oracles.append(LlamaCpp("mistral_gguf", path))
+            compare_with_sentencepiece(real, oracles[-1], strings)
     with open(options.out, "wb") as out:
         out.write(b"CRTJ" + struct.pack("<I", len(oracles)))
         for oracle in oracles:

@@ -41,4 +41,16 @@ inline uint32_t hash_numbers(const std::vector<int32_t>& numbers) {
   return static_cast<uint32_t>(value >> 32) ^ static_cast<uint32_t>(value);
 }
 
+// CRC-32 (ISO 3309, as zlib has it) over the numbers as 4 bytes each.
+inline uint32_t crc32_numbers(const std::vector<int32_t>& numbers) {
+  uint32_t value = 0xFFFFFFFFu;
+  for (const int32_t number : numbers) {
+    for (int shift = 0; shift < 32; shift += 8) {
+      value ^= (static_cast<uint32_t>(number) >> shift) & 0xFF;
+      for (int bit = 0; bit < 8; ++bit) value = value & 1 ? value >> 1 ^ 0xEDB88320u : value >> 1;
+    }
+  }
+  return ~value;
+}
+
 }  // namespace crible

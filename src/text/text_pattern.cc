@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/check.h"
+#include "text/utf8.h"
 
 namespace crible {
 
@@ -30,7 +31,7 @@ Result<TextPattern> TextPattern::compile(const std::string& source, uint32_t mat
     PCRE2_UCHAR message[128];
     pcre2_get_error_message(error, message, sizeof(message));
     return fail(ErrorCode::kInvalidArgument, "regular expression \"{}\": {} at byte {}",
-                source.substr(0, 200), reinterpret_cast<const char*>(message), offset);
+                replace_invalid_bytes(source.substr(0, 200)), reinterpret_cast<const char*>(message), offset);
   }
   // Without JIT (a build or a policy that forbids it) matching works the same, only slower.
   pcre2_jit_compile(pattern.code_.get(), PCRE2_JIT_COMPLETE);

@@ -107,14 +107,13 @@ Result<std::unordered_map<std::string_view, TokenId>> index_texts(const Vocabula
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_gguf(const GgufFile& file) {
-  CRIBLE_TRY(const Vocabulary vocabulary, read_gguf_vocabulary(file));
-  return from_vocabulary(vocabulary);
+  CRIBLE_TRY(Vocabulary vocabulary, read_gguf_vocabulary(file));
+  return from_vocabulary(std::move(vocabulary));
 }
 
-Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_vocabulary(Vocabulary vocabulary) {
   CRIBLE_RETURN_IF_ERROR(check_sizes(vocabulary));
   TokenizerParts parts;
-  parts.vocabulary = vocabulary;
   bool add_bos_by_default = true;
   if (vocabulary.segmentation == Segmentation::kScoredMerges) {
     std::vector<NormalizerStep> steps;
@@ -134,12 +133,13 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_vocabulary(const Vocabu
     }
     parts.pre_tokenizer = *std::move(pre_tokenizer);
     const SplittingRule* rule = find_splitting_rule(vocabulary.pre_tokenizer);
-    if (!vocabulary.ignore_merges) parts.vocabulary.ignore_merges = rule->ignore_merges;
+    if (!vocabulary.ignore_merges) vocabulary.ignore_merges = rule->ignore_merges;
     add_bos_by_default = rule->add_bos;
   }
   // A flag that asks for a token which is not named is refused in make.
   if (vocabulary.bos && vocabulary.add_bos.value_or(add_bos_by_default)) parts.prefix = {*vocabulary.bos};
   if (vocabulary.eos && vocabulary.add_eos.value_or(false)) parts.suffix = {*vocabulary.eos};
+  parts.vocabulary = std::move(vocabulary);
   return make(std::move(parts));
 }
 

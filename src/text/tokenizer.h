@@ -44,7 +44,7 @@ class Tokenizer {
  public:
   static Result<std::shared_ptr<const Tokenizer>> from_gguf(const GgufFile& file);
   // The vocabulary of a GGUF file: its own fields say what is put around and between.
-  static Result<std::shared_ptr<const Tokenizer>> from_vocabulary(const Vocabulary& vocabulary);
+  static Result<std::shared_ptr<const Tokenizer>> from_vocabulary(Vocabulary vocabulary);
   static Result<std::shared_ptr<const Tokenizer>> make(TokenizerParts parts);
 
   // text: below 2 GiB. A byte that belongs to no UTF-8 sequence is taken as U+FFFD. What the

@@ -72,7 +72,7 @@ TEST(TokenizerJsonParity, IdsAndTextEqualOtherLibraries) {
       numbers.push_back(-1);
       const std::string decoded = tokenizers[c]->decode(cases[c].is_gguf ? without : with, false);
       for (const char byte : decoded) numbers.push_back(static_cast<uint8_t>(byte));
-      if (hash_numbers(numbers) == expected) continue;
+      if (crc32_numbers(numbers) == expected) continue;
       if (++different[c] <= 3) {
         ADD_FAILURE() << cases[c].name << ", string " << i << ": " << testing::PrintToString(text) << " gave "
                       << testing::PrintToString(numbers);

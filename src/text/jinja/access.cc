@@ -115,7 +115,8 @@ Value slice_text(Runtime& runtime, const std::string& text, const Value& start, 
 }
 
 Value slice_range(const Sequence& range, const Span& span, std::vector<Value> items) {
-  const auto [start, stop, step] = range.range;
+  const int64_t start = range.range[0];
+  const int64_t step = range.range[2];
   // Unsigned, because a bound outside 64 bits only prints wrongly.
   const auto at = [start, step](int64_t index) {
     return static_cast<int64_t>(static_cast<uint64_t>(start) +
