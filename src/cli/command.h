@@ -4,6 +4,7 @@
 
 namespace crible {
 
+int run_inspect(int argc, char** argv);
 int run_serve(int argc, char** argv);
 int run_study(int argc, char** argv);
 

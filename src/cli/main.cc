@@ -17,6 +17,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"serve", crible::run_serve, "serve a model over an OpenAI-compatible API"},
+    {"inspect", crible::run_inspect, "print what a model is and what memory it needs"},
     {"study", crible::run_study, "compare configurations and write the report: run, resume, report"},
 };
 
