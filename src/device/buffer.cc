@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kHugePage = 2 * kMiB;
 
-constexpr int64_t kPopulatePiece = 16 * kHugePage;
+constexpr int64_t kPopulatePiece = kHugePage;  // cleared in much longer than a call takes
 
 // Populating now makes the resident size equal to the plan from the start and moves every page fault out
 // of the steps; kernels before 5.14 do not know it, and then pages come with their first use. False if the

@@ -1,6 +1,7 @@
 #include "ops/matmul/block_packing.h"
 
 #include <array>
+#include <cstddef>
 #include <cstring>
 
 #include "base/check.h"
@@ -12,8 +13,6 @@
 namespace crible {
 namespace {
 
-// --- Words ------------------------------------------------------------------------------------------
-
 uint64_t load_eight(const uint8_t* p) {
   uint64_t value;
   std::memcpy(&value, p, sizeof value);
@@ -21,26 +20,6 @@ uint64_t load_eight(const uint8_t* p) {
 }
 
 void store_half(std::byte* halves, int64_t lane, uint16_t bits) { std::memcpy(halves + 2 * lane, &bits, sizeof bits); }
-void store_word(std::byte* words, int64_t index, int64_t lane, uint32_t word) {
-  std::memcpy(words + (index * kPackRows + lane) * 4, &word, sizeof word);
-}
-
-// Elements 0 to 7 in the low nibbles of eight bytes -> elements 2j in nibble j of the low half, 2j + 1 of the high half.
-uint32_t nibble_word(uint64_t bytes) {
-  uint64_t even = bytes & 0x000F000F000F000Fu, odd = bytes >> 8 & 0x000F000F000F000Fu;
-  even |= even >> 12;
-  odd |= odd >> 12;
-  const uint64_t low = (even & 0xFF) | (even >> 24 & 0xFF00), high = (odd & 0xFF) | (odd >> 24 & 0xFF00);
-  return static_cast<uint32_t>(low | high << 16);
-}
-
-// Elements 0 to 7 in the two low bits of eight bytes -> of each byte of the word, two elements of bytes 0, 4, 1, 5 and,
-// above them, of those + 2.
-uint32_t two_bit_word(uint64_t bytes) {
-  const uint64_t even = bytes & 0x0003000300030003u, odd = bytes >> 8 & 0x0003000300030003u;
-  const uint64_t low = even | even >> 14, high = odd | odd >> 14;
-  return static_cast<uint32_t>((low & 0xF) | (low >> 24 & 0xF00) | (high & 0xF) << 16 | (high >> 8 & 0xF000000));
-}
 
 // Bit i of a byte to the place of element i in steps 0 and 1 of a word of fifth bits.
 constexpr std::array<uint32_t, 256> make_fifth_bits() {
@@ -55,68 +34,37 @@ constexpr std::array<uint32_t, 256> make_fifth_bits() {
 constexpr std::array<uint32_t, 256> kFifthBits = make_fifth_bits();
 
 // high: bit i is the fifth of element i of 32.
-uint32_t fifth_bits_word(uint32_t high) {
+void store_fifth_bits(std::byte* words, int64_t lane, uint32_t high) {
   uint32_t word = 0;
   for (int w = 0; w < 4; ++w) word |= kFifthBits[high >> (8 * w) & 0xFF] << (2 * w);
-  return word;
+  std::memcpy(words + lane * 4, &word, sizeof word);
 }
 
-// --- One source block of row `lane` into its unit ----------------------------------------------------
+// --- One source block of row `lane` into its unit: scales, minima and fifth bits ----------------------
 
-constexpr uint64_t kLowNibbles = 0x0F0F0F0F0F0F0F0Fu;
+void pack_row(const BlockQ8_0& block, std::byte* unit, int64_t lane) { store_half(unit, lane, block.scale.bits()); }
+void pack_row(const BlockQ4_0& block, std::byte* unit, int64_t lane) { store_half(unit, lane, block.scale.bits()); }
 
-// nibbles: 16 bytes, elements i and i + 16.
-void pack_block_nibbles(const uint8_t* nibbles, std::byte* words, int64_t lane) {
-  for (int64_t w = 0; w < 2; ++w) {
-    const uint64_t bytes = load_eight(nibbles + 8 * w);
-    store_word(words, w, lane, nibble_word(bytes & kLowNibbles));
-    store_word(words, w + 2, lane, nibble_word(bytes >> 4 & kLowNibbles));
-  }
-}
-
-// 32 elements in the low (shift 0) or high (shift 4) nibbles of 32 bytes.
-void pack_nibble_row(const uint8_t* nibbles, int shift, std::byte* words, int64_t lane) {
-  for (int64_t w = 0; w < 4; ++w) store_word(words, w, lane, nibble_word(load_eight(nibbles + 8 * w) >> shift & kLowNibbles));
-}
-
-void pack_block(const BlockQ8_0& block, std::byte* unit, int64_t lane) {
-  store_half(unit, lane, block.scale.bits());
-  for (int64_t w = 0; w < 8; ++w) {
-    uint32_t word;
-    std::memcpy(&word, block.values + 4 * w, sizeof word);
-    word = (word & 0xFF0000FFu) | (word & 0xFF00u) << 8 | (word >> 8 & 0xFF00u);
-    store_word(unit + PackedQ8_0::kHeaderBytes, w, lane, word);
-  }
-}
-
-void pack_block(const BlockQ4_0& block, std::byte* unit, int64_t lane) {
-  store_half(unit, lane, block.scale.bits());
-  pack_block_nibbles(block.nibbles, unit + PackedQ4_0::kHeaderBytes, lane);
-}
-
-void pack_block(const BlockQ4_1& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ4_1& block, std::byte* unit, int64_t lane) {
   store_half(unit, lane, block.scale.bits());
   store_half(unit + 2 * kPackRows, lane, block.minimum.bits());
-  pack_block_nibbles(block.nibbles, unit + PackedQ4_1::kHeaderBytes, lane);
 }
 
-void pack_fifth_bits(const uint8_t* high, std::byte* word, int64_t lane) {
+uint32_t fifth_bits(const uint8_t* high) {
   uint32_t bits;
   std::memcpy(&bits, high, sizeof bits);
-  store_word(word, 0, lane, fifth_bits_word(bits));
+  return bits;
 }
 
-void pack_block(const BlockQ5_0& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ5_0& block, std::byte* unit, int64_t lane) {
   store_half(unit, lane, block.scale.bits());
-  pack_fifth_bits(block.high, unit + PackedQ5_0::kHeaderBytes, lane);
-  pack_block_nibbles(block.nibbles, unit + PackedQ5_0::kHeaderBytes + 64, lane);
+  store_fifth_bits(unit + PackedQ5_0::kHeaderBytes, lane, fifth_bits(block.high));
 }
 
-void pack_block(const BlockQ5_1& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ5_1& block, std::byte* unit, int64_t lane) {
   store_half(unit, lane, block.scale.bits());
   store_half(unit + 2 * kPackRows, lane, block.minimum.bits());
-  pack_fifth_bits(block.high, unit + PackedQ5_1::kHeaderBytes, lane);
-  pack_block_nibbles(block.nibbles, unit + PackedQ5_1::kHeaderBytes + 64, lane);
+  store_fifth_bits(unit + PackedQ5_1::kHeaderBytes, lane, fifth_bits(block.high));
 }
 
 // Scales and minima of Q4_K and Q5_K. The minimum's sign is turned, so that kernels add it.
@@ -130,45 +78,74 @@ void pack_super_block_header(const Block& block, std::byte* unit, int64_t lane) 
   }
 }
 
-void pack_block(const BlockQ4_K& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ4_K& block, std::byte* unit, int64_t lane) {
   pack_super_block_header<PackedQ4_K>(block, unit, lane);
-  for (int s = 0; s < 8; ++s) {
-    pack_nibble_row(block.nibbles + s / 2 * 32, s % 2 * 4, unit + PackedQ4_K::kHeaderBytes + s * PackedQ4_K::kBlockBytes, lane);
-  }
 }
 
-void pack_block(const BlockQ5_K& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ5_K& block, std::byte* unit, int64_t lane) {
   pack_super_block_header<PackedQ5_K>(block, unit, lane);
   for (int s = 0; s < 8; ++s) {
-    std::byte* values = unit + PackedQ5_K::kHeaderBytes + s * PackedQ5_K::kBlockBytes;
     uint32_t fifth = 0;
     for (int w = 0; w < 4; ++w) {
       // The product moves bit 8i of the masked bytes to bit 56 + i.
       const uint64_t bits = load_eight(block.high + 8 * w) >> s & 0x0101010101010101u;
       fifth |= static_cast<uint32_t>(bits * 0x0102040810204080u >> 56) << (8 * w);
     }
-    store_word(values, 0, lane, fifth_bits_word(fifth));
-    pack_nibble_row(block.nibbles + s / 2 * 32, s % 2 * 4, values + 64, lane);
+    store_fifth_bits(unit + PackedQ5_K::kHeaderBytes + s * PackedQ5_K::kBlockBytes, lane, fifth);
   }
 }
 
-void pack_block(const BlockQ6_K& block, std::byte* unit, int64_t lane) {
+void pack_row(const BlockQ6_K& block, std::byte* unit, int64_t lane) {
   store_half(unit, lane, block.scale.bits());
   for (int s = 0; s < 16; ++s) {
     unit[PackedQ6_K::kScalesAt + s * kPackRows + lane] = std::byte{static_cast<uint8_t>(block.scales[s])};
   }
+}
+
+// --- The values of 16 rows; `at`: bytes from the start of each row to its source block -----------------
+
+// After the words of further bits, of which there are kHighWords.
+template <typename Layout, int kHighWords, typename Block>
+void pack_block_nibbles(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const Block*) {
+  packers.block_nibbles(rows, at + static_cast<int64_t>(offsetof(Block, nibbles)), unit + Layout::kHeaderBytes + kHighWords * 64);
+}
+
+template <typename Layout, int kHighWords, typename Block>
+void pack_super_block_nibbles(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const Block*) {
+  for (int s = 0; s < 8; ++s) {
+    packers.row_nibbles(rows, at + static_cast<int64_t>(offsetof(Block, nibbles)) + s / 2 * 32, s % 2 * 4,
+                        unit + Layout::kHeaderBytes + s * Layout::kBlockBytes + kHighWords * 64);
+  }
+}
+
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ8_0*) {
+  packers.bytes(rows, at + static_cast<int64_t>(offsetof(BlockQ8_0, values)), unit + PackedQ8_0::kHeaderBytes);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ4_0* block) {
+  pack_block_nibbles<PackedQ4_0, 0>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ4_1* block) {
+  pack_block_nibbles<PackedQ4_1, 0>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ5_0* block) {
+  pack_block_nibbles<PackedQ5_0, 1>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ5_1* block) {
+  pack_block_nibbles<PackedQ5_1, 1>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ4_K* block) {
+  pack_super_block_nibbles<PackedQ4_K, 0>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ5_K* block) {
+  pack_super_block_nibbles<PackedQ5_K, 1>(packers, rows, at, unit, block);
+}
+void pack_values(const ValuePackers& packers, FullGroup rows, int64_t at, std::byte* unit, const BlockQ6_K*) {
   for (int s = 0; s < 8; ++s) {
     const int half = s / 4, quarter = s % 4;
     std::byte* values = unit + PackedQ6_K::kHeaderBytes + s * PackedQ6_K::kBlockBytes;
-    for (int64_t word = 0; word < 2; ++word) {
-      uint32_t further = 0;
-      for (int64_t w = 0; w < 2; ++w) {
-        const uint64_t bytes = load_eight(block.high + 32 * half + 16 * word + 8 * w) >> (2 * quarter);
-        further |= two_bit_word(bytes & 0x0303030303030303u) << (4 * w);
-      }
-      store_word(values, word, lane, further);
-    }
-    pack_nibble_row(block.nibbles + 64 * half + quarter % 2 * 32, quarter / 2 * 4, values + 128, lane);
+    packers.two_bits(rows, at + static_cast<int64_t>(offsetof(BlockQ6_K, high)) + 32 * half, 2 * quarter, values);
+    packers.row_nibbles(rows, at + static_cast<int64_t>(offsetof(BlockQ6_K, nibbles)) + 64 * half + quarter % 2 * 32,
+                        quarter / 2 * 4, values + 128);
   }
 }
 
@@ -176,25 +153,26 @@ void pack_block(const BlockQ6_K& block, std::byte* unit, int64_t lane) {
 
 // Unit by unit, so that its cache lines are complete before the next is begun.
 template <typename Layout, typename Block>
-void pack_blocks(std::span<const std::byte* const> rows, int64_t columns, std::byte* group) {
+void pack_blocks(const ValuePackers& packers, FullGroup rows, int64_t columns, std::byte* group) {
+  constexpr int64_t kBytes = sizeof(Block);
   const int64_t units = columns / (Layout::kUnitBlocks * kQuantBlock);
   for (int64_t u = 0; u < units; ++u, group += Layout::kUnitBytes) {
-    for (size_t lane = 0; lane < rows.size(); ++lane) {
-      pack_block(*reinterpret_cast<const Block*>(rows[lane] + u * static_cast<int64_t>(sizeof(Block))), group,
-                 static_cast<int64_t>(lane));
+    for (int64_t lane = 0; lane < kPackRows; ++lane) {
+      pack_row(*reinterpret_cast<const Block*>(rows[lane] + u * kBytes), group, lane);
     }
+    pack_values(packers, rows, u * kBytes, group, static_cast<const Block*>(nullptr));
   }
 }
 
 // Float weights: a transposition, a few k at a time.
 template <typename T>
-void pack_floats(std::span<const std::byte* const> rows, int64_t columns, std::byte* group) {
+void pack_floats(FullGroup rows, int64_t columns, std::byte* group) {
   constexpr int64_t kStep = 32;
   for (int64_t first = 0; first < columns; first += kStep) {
     const int64_t n = columns - first < kStep ? columns - first : kStep;
-    for (size_t lane = 0; lane < rows.size(); ++lane) {
+    for (int64_t lane = 0; lane < kPackRows; ++lane) {
       const std::byte* from = rows[lane] + first * static_cast<int64_t>(sizeof(T));
-      std::byte* to = group + (first * kPackRows + static_cast<int64_t>(lane)) * static_cast<int64_t>(sizeof(T));
+      std::byte* to = group + (first * kPackRows + lane) * static_cast<int64_t>(sizeof(T));
       for (int64_t k = 0; k < n; ++k) {
         std::memcpy(to + k * kPackRows * static_cast<int64_t>(sizeof(T)), from + k * static_cast<int64_t>(sizeof(T)), sizeof(T));
       }
@@ -233,24 +211,25 @@ int64_t packed_row_bytes(DType dtype, int64_t columns) {
   }
 }
 
-void pack_group(DType dtype, std::span<const std::byte* const> rows, int64_t columns, std::byte* group) {
-  if (std::ssize(rows) < kPackRows) {
-    std::memset(group, 0, static_cast<size_t>(kPackRows * packed_row_bytes(dtype, columns)));
-  }
+void pack_group(CpuIsa isa, DType dtype, FullGroup rows, int64_t columns, std::byte* group) {
+#if defined(__x86_64__)
+  const ValuePackers& packers = isa >= CpuIsa::kAvx2 ? value_packers_avx2() : value_packers_portable();
+#else
+  const ValuePackers& packers = value_packers_portable();
+#endif
   switch (dtype) {
     case DType::kF32: return pack_floats<uint32_t>(rows, columns, group);
     case DType::kF16:
     case DType::kBF16: return pack_floats<uint16_t>(rows, columns, group);
-    case DType::kQ8_0: return pack_blocks<PackedQ8_0, BlockQ8_0>(rows, columns, group);
-    case DType::kQ4_0: return pack_blocks<PackedQ4_0, BlockQ4_0>(rows, columns, group);
-    case DType::kQ4_1: return pack_blocks<PackedQ4_1, BlockQ4_1>(rows, columns, group);
-    case DType::kQ5_0: return pack_blocks<PackedQ5_0, BlockQ5_0>(rows, columns, group);
-    case DType::kQ5_1: return pack_blocks<PackedQ5_1, BlockQ5_1>(rows, columns, group);
-    case DType::kQ4_K: return pack_blocks<PackedQ4_K, BlockQ4_K>(rows, columns, group);
-    case DType::kQ5_K: return pack_blocks<PackedQ5_K, BlockQ5_K>(rows, columns, group);
-    case DType::kQ6_K: return pack_blocks<PackedQ6_K, BlockQ6_K>(rows, columns, group);
-    case DType::kI8:
-    case DType::kI32: break;
+    case DType::kQ8_0: return pack_blocks<PackedQ8_0, BlockQ8_0>(packers, rows, columns, group);
+    case DType::kQ4_0: return pack_blocks<PackedQ4_0, BlockQ4_0>(packers, rows, columns, group);
+    case DType::kQ4_1: return pack_blocks<PackedQ4_1, BlockQ4_1>(packers, rows, columns, group);
+    case DType::kQ5_0: return pack_blocks<PackedQ5_0, BlockQ5_0>(packers, rows, columns, group);
+    case DType::kQ5_1: return pack_blocks<PackedQ5_1, BlockQ5_1>(packers, rows, columns, group);
+    case DType::kQ4_K: return pack_blocks<PackedQ4_K, BlockQ4_K>(packers, rows, columns, group);
+    case DType::kQ5_K: return pack_blocks<PackedQ5_K, BlockQ5_K>(packers, rows, columns, group);
+    case DType::kQ6_K: return pack_blocks<PackedQ6_K, BlockQ6_K>(packers, rows, columns, group);
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
 }
@@ -276,8 +255,7 @@ void unpack_row(DType dtype, const std::byte* group, int64_t lane, int64_t colum
     case DType::kQ4_K: return unpack_blocks<PackedQ4_K>(group, lane, columns, out);
     case DType::kQ5_K: return unpack_blocks<PackedQ5_K>(group, lane, columns, out);
     case DType::kQ6_K: return unpack_blocks<PackedQ6_K>(group, lane, columns, out);
-    case DType::kI8:
-    case DType::kI32: break;
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
 }

@@ -3,18 +3,19 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
+#include "device/cpu/cpu_features.h"
 #include "device/dtype.h"
 #include "ops/matmul/packed_layout.h"
+#include "ops/matmul/value_packing.h"
 
 namespace crible {
 
 // Bytes of one row of `columns` elements in a packed group.
 int64_t packed_row_bytes(DType dtype, int64_t columns);
 
-// Packs up to 16 rows, each of `columns` elements in its file layout, into a group; absent rows become zeros.
-void pack_group(DType dtype, std::span<const std::byte* const> rows, int64_t columns, std::byte* group);
+// Packs 16 rows, each of `columns` elements in its file layout, into a group.
+void pack_group(CpuIsa isa, DType dtype, FullGroup rows, int64_t columns, std::byte* group);
 
 // Row `lane` of a group as float32: what dequantize() gives for the row that was packed, bit for bit.
 void unpack_row(DType dtype, const std::byte* group, int64_t lane, int64_t columns, float* out);

@@ -17,11 +17,21 @@ struct Avx2Lanes {
     __m256 low, high;
   };
   static constexpr int kTileRows = 4;  // 8 accumulators, 4 weight registers, 1 activation: fills 16 registers
-  static constexpr int64_t kPanelMinRows = 6;
+  // From these rows on a panel pays for its stores and loads: where unpacking is cheap, and where it is not.
+  static constexpr int64_t kPanelMinRows = 16, kWidePanelMinRows = 5;
   template <int T>
   static constexpr int chains() { return 1; }
 
   static CRIBLE_INLINE Int load(const std::byte* p) { return {load_half(p), load_half(p + 32)}; }
+  // Into memory, member by member: whole structures would be copied by way of general registers.
+  static CRIBLE_INLINE void store(Int& place, Int value) {
+    place.low = value.low;
+    place.high = value.high;
+  }
+  static CRIBLE_INLINE void store(Float& place, Float value) {
+    place.low = value.low;
+    place.high = value.high;
+  }
   static CRIBLE_INLINE Int zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   static CRIBLE_INLINE Int broadcast(int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
   static CRIBLE_INLINE Int add(Int a, Int b) {

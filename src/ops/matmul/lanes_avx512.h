@@ -16,12 +16,15 @@ struct Avx512Lanes {
   using Int = __m512i;
   using Float = __m512;
   static constexpr int kTileRows = 8;
-  static constexpr int64_t kPanelMinRows = 9;
+  // From these rows on a panel pays for its stores and loads: where unpacking is cheap, and where it is not.
+  static constexpr int64_t kPanelMinRows = 64, kWidePanelMinRows = 16;
   // vpdpwssd takes about five cycles: few rows need several sums under way.
   template <int T>
   static constexpr int chains() { return T == 1 ? 4 : T <= 4 ? 2 : 1; }
 
   static CRIBLE_INLINE Int load(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static CRIBLE_INLINE void store(Int& place, Int value) { place = value; }
+  static CRIBLE_INLINE void store(Float& place, Float value) { place = value; }
   static CRIBLE_INLINE Int zero() { return _mm512_setzero_si512(); }
   static CRIBLE_INLINE Int broadcast(int32_t value) { return _mm512_set1_epi32(value); }
   static CRIBLE_INLINE Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }

@@ -56,8 +56,7 @@ MatmulKernel matmul_kernel(CpuIsa isa, DType dtype) {
     case DType::kQ4_K: return family.super_blocks.q4_k;
     case DType::kQ5_K: return family.super_blocks.q5_k;
     case DType::kQ6_K: return family.super_blocks.q6_k;
-    case DType::kI8:
-    case DType::kI32: break;
+    default: break;
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
   return nullptr;

@@ -69,7 +69,8 @@ TEST_F(MatmulCuda, AccumulatesOntoTheResidual) {
   finish();
   std::vector<double> reference = product(to_doubles(x), to_doubles(w), s);
   for (size_t i = 0; i < reference.size(); ++i) reference[i] += exact(residual[i]);
-  expect_each_near(out.host(), reference, kBf16Epsilon, 1e-3);
+  // An algorithm that splits K rounds the product to BF16 before it is added: up to four deviations of 1.6.
+  expect_each_near(out.host(), reference, kBf16Epsilon, kBf16Epsilon * 4 * 1.6);
 }
 
 TEST_F(MatmulCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {

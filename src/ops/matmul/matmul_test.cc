@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "ops/available_isas.h"
+#include "ops/matmul/dequantize.h"
 #include "ops/random_values.h"
 
 namespace crible {
@@ -245,6 +246,28 @@ TEST(PackedMatrix, StacksSourcesAndGivesTheirRowsBack) {
       second.dequantize_row(r, expected.data());
       whole.dequantize_row(19 + r, row.data());
       EXPECT_EQ(expected, row);
+    }
+  }
+}
+
+// Packed by portable code or by vectors: the same bytes, and from each of them the rows that were packed.
+TEST(PackedMatrix, EveryInstructionSetPacksTheSameBytes) {
+  RandomValues random(8);
+  for (DType dtype : kWeightTypes) {
+    const int64_t n = 35, k = random_width(random, dtype, 1024);
+    const std::vector<std::byte> data = random.matrix(dtype, n, k);
+    Stream portable = make_stream(2, CpuIsa::kScalar);
+    const PackedMatrix expected = pack(portable, dtype, n, k, data);
+    for (CpuIsa isa : available_isas()) {
+      Stream stream = make_stream(2, isa);
+      const PackedMatrix matrix = pack(stream, dtype, n, k, data);
+      EXPECT_EQ(0, std::memcmp(matrix.data(), expected.data(), static_cast<size_t>(matrix.bytes()))) << dtype_name(dtype);
+    }
+    std::vector<float> row(static_cast<size_t>(k)), source(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      expected.dequantize_row(r, row.data());
+      dequantize(dtype, data.data() + r * dtype_row_bytes(dtype, k), k, source.data());
+      ASSERT_EQ(0, std::memcmp(row.data(), source.data(), row.size() * sizeof(float))) << dtype_name(dtype) << " row " << r;
     }
   }
 }

@@ -9,6 +9,8 @@
 // Register tiles are arrays indexed by unrolled loops; at -O2 the compiler would leave the loops, and
 // the accumulators in memory.
 #define CRIBLE_UNROLL _Pragma("GCC unroll 16")
+// Register tiles compile well by themselves only: inside their caller their sums are kept in memory.
+#define CRIBLE_APART __attribute__((noinline))
 
 namespace crible {
 
@@ -160,13 +162,13 @@ struct alignas(64) Panel {
 template <class V, class Block, int kStep = 0>
 CRIBLE_INLINE void unpack_steps(typename V::Int (&weights)[2 * kStepsPerBlock], const std::byte* values) {
   const PairOfPairs<V> pairs = Block::template step<kStep>(values);
-  weights[2 * kStep] = pairs.first;
-  weights[2 * kStep + 1] = pairs.second;
+  V::store(weights[2 * kStep], pairs.first);
+  V::store(weights[2 * kStep + 1], pairs.second);
   if constexpr (kStep + 1 < kStepsPerBlock) unpack_steps<V, Block, kStep + 1>(weights, values);
 }
 
 template <class V, class Block>
-void unpack_panel(Panel<V>& panel, const std::byte* group, int64_t first_block, int64_t blocks) {
+CRIBLE_APART void unpack_panel(Panel<V>& panel, const std::byte* group, int64_t first_block, int64_t blocks) {
   constexpr int64_t kStride = Block::kUnitBytes / Block::kUnitBlocks;
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t b = first_block + i, j = b % Block::kUnitBlocks;
@@ -174,8 +176,8 @@ void unpack_panel(Panel<V>& panel, const std::byte* group, int64_t first_block, 
     prefetch<V, kStride>(unit + j * kStride + kPrefetchBytes);
     unpack_steps<V, Block>(panel.weights[i], unit + Block::kHeaderBytes + j * Block::kBlockBytes);
     CRIBLE_UNROLL
-    for (int sub = 0; sub < Block::kSubBlocks; ++sub) panel.scales[i][sub] = Block::scale(unit, j, sub);
-    if constexpr (Block::kMinimum) panel.minima[i] = Block::minimum(unit, j);
+    for (int sub = 0; sub < Block::kSubBlocks; ++sub) V::store(panel.scales[i][sub], Block::scale(unit, j, sub));
+    if constexpr (Block::kMinimum) V::store(panel.minima[i], Block::minimum(unit, j));
   }
 }
 
@@ -199,7 +201,7 @@ CRIBLE_INLINE void panel_sub_blocks(typename V::Float (&sum)[T], const Panel<V>&
 
 // sums: of T rows, carried from panel to panel.
 template <class V, class Block, int T>
-void panel_tile(const MatmulTask& task, const Panel<V>& panel, int64_t first_block, int64_t blocks, int64_t row,
+CRIBLE_APART void panel_tile(const MatmulTask& task, const Panel<V>& panel, int64_t first_block, int64_t blocks, int64_t row,
                 typename V::Float* sums) {
   const TileRows<V, T> rows(task, row);
   typename V::Float sum[T];
@@ -210,7 +212,7 @@ void panel_tile(const MatmulTask& task, const Panel<V>& panel, int64_t first_blo
     if constexpr (Block::kMinimum) add_minimum<V, T>(sum, panel.minima[i], rows, first_block + i);
   }
   CRIBLE_UNROLL
-  for (int t = 0; t < T; ++t) sums[t] = sum[t];
+  for (int t = 0; t < T; ++t) V::store(sums[t], sum[t]);
 }
 
 // --- Tasks ------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ void run_panels(const MatmulTask& task, int64_t g) {
   const int64_t count = task.row_end - task.row_begin;
   Panel<V> panel;
   typename V::Float sums[kMaxTaskRows];
-  for (int64_t i = 0; i < count; ++i) sums[i] = V::zero_float();
+  for (int64_t i = 0; i < count; ++i) V::store(sums[i], V::zero_float());
   for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
     const int64_t n = blocks - first < kPanelBlocks ? blocks - first : kPanelBlocks;
     unpack_panel<V, Block>(panel, group, first, n);
@@ -243,7 +245,7 @@ void run_panels(const MatmulTask& task, int64_t g) {
 }
 
 template <class V, class Block, int T>
-void tile(const MatmulTask& task, const std::byte* group, int64_t row, int64_t n) {
+CRIBLE_APART void tile(const MatmulTask& task, const std::byte* group, int64_t row, int64_t n) {
   typename V::Float sum[T];
   if constexpr (requires { Block::kCentre; }) {
     quantised_tile<V, Block, T>(task, group, row, sum);
@@ -267,7 +269,8 @@ template <class V, class Block>
 void run(const MatmulTask& task) {
   for (int64_t g = task.group_begin; g < task.group_end; ++g) {
     if constexpr (requires { Block::kCentre; }) {
-      if (task.row_end - task.row_begin >= V::kPanelMinRows) {
+      constexpr int64_t kMinRows = Block::kWide ? V::kWidePanelMinRows : V::kPanelMinRows;
+      if (task.row_end - task.row_begin >= kMinRows) {
         run_panels<V, Block>(task, g);
         continue;
       }

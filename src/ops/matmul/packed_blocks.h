@@ -3,7 +3,8 @@
 // and with it everything made from it here, so that no code is shared between instruction sets.
 //
 // A block of 32 k is taken in 8 steps; step<s> gives two k pairs: of each 32-bit lane the low half is the weight of
-// k_of(s, i), the high half that of the k after it. All but Q8_0's are unsigned: kCentre says what to subtract.
+// k_of(s, i), the high half that of the k after it. All but Q8_0's are unsigned: kCentre says what to subtract. kWide: a
+// step costs several instructions.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +25,7 @@ struct PairOfPairs {
 
 template <class V>
 struct ByteSteps {
+  static constexpr bool kWide = false;
   static CRIBLE_INLINE constexpr int64_t k_of(int step, int i) { return 4 * step + 2 * i; }
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) {
@@ -39,6 +41,7 @@ struct NibbleOrder {
 
 template <class V>
 struct NibbleSteps : NibbleOrder {
+  static constexpr bool kWide = false;
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) {
     const auto words = V::load(values + kStep / 2 * 64);
@@ -69,12 +72,14 @@ CRIBLE_INLINE PairOfPairs<V> wide_step(const std::byte* values) {
 
 template <class V>
 struct FiveBitSteps : NibbleOrder {
+  static constexpr bool kWide = true;
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return wide_step<V, 1, 1, kStep>(values); }
 };
 
 template <class V>
 struct SixBitSteps : NibbleOrder {
+  static constexpr bool kWide = true;
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return wide_step<V, 2, 2, kStep>(values); }
 };

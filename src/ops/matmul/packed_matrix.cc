@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "base/check.h"
@@ -44,21 +43,22 @@ Result<PackedMatrix> PackedMatrix::pack(std::span<const MatrixSource> sources, S
   matrix.columns_ = sources[0].columns;
   std::vector<int64_t> ends;  // row after each source's last
   for (const MatrixSource& source : sources) ends.push_back(matrix.rows_ += source.rows);
-  CRIBLE_TRY(matrix.buffer_, Buffer::allocate(packed_bytes(matrix.dtype_, matrix.rows_, matrix.columns_)));
+  CRIBLE_TRY(matrix.buffer_, Buffer::allocate(packed_bytes(matrix.dtype_, matrix.rows_, matrix.columns_), &stream.pool()));
 
   const int64_t group_bytes = kPackRows * packed_row_bytes(matrix.dtype_, matrix.columns_);
   const int64_t row_bytes = dtype_row_bytes(matrix.dtype_, matrix.columns_);
+  const std::vector<std::byte> zeros(matrix.rows_ % kPackRows == 0 ? 0 : static_cast<size_t>(row_bytes));  // absent rows
   stream.pool().parallel_for(ceil_div(matrix.rows_, kPackRows), [&](int64_t group, int) {
-    std::array<const std::byte*, kPackRows> rows;
+    const std::byte* rows[kPackRows];
     const int64_t first = group * kPackRows, count = std::min(kPackRows, matrix.rows_ - first);
     size_t source = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), first) - ends.begin());
     for (int64_t lane = 0; lane < count; ++lane) {
       while (first + lane >= ends[source]) ++source;
       const int64_t row = first + lane - (ends[source] - sources[source].rows);
-      rows[static_cast<size_t>(lane)] = sources[source].data + row * row_bytes;
+      rows[lane] = sources[source].data + row * row_bytes;
     }
-    pack_group(matrix.dtype_, std::span(rows).first(static_cast<size_t>(count)), matrix.columns_,
-               matrix.buffer_.as<std::byte>() + group * group_bytes);
+    std::fill(rows + count, rows + kPackRows, zeros.data());
+    pack_group(stream.isa(), matrix.dtype_, rows, matrix.columns_, matrix.buffer_.as<std::byte>() + group * group_bytes);
   });
   return matrix;
 }

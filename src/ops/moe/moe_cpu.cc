@@ -118,10 +118,12 @@ void multiply(Stream& stream, const Workspace& w, int64_t experts, const Stacked
 }
 
 // Each slot's row of x, as the kernels of `weights` read it.
-StackedProduct gather(Stream& stream, const Workspace& w, const ExpertsArgs& args, const float* x, int64_t slots) {
-  const int64_t columns = args.gate_up->columns();
+StackedProduct gather(Stream& stream, const Workspace& w, const ExpertsArgs& args, const float* x, int64_t slots,
+                      const PackedMatrix& weights) {
+  const int64_t columns = weights.columns();
   StackedProduct product = {};
-  if (is_quantised(*args.gate_up)) {
+  product.weights = &weights;
+  if (is_quantised(weights)) {
     product.quantised = place_quantised_rows(w.inputs, slots, columns);
     const QuantiseRowsKernel kernel = quantise_rows_kernel(stream.isa());
     for_row_chunks(stream, slots, columns * 2, [&](int64_t begin, int64_t end) {
@@ -171,14 +173,17 @@ void pass(Stream& stream, const ExpertsArgs& args, int64_t first_row, int64_t ro
   const Workspace w = lay_out(stream.scratch(bytes), rows, experts, k, columns, hidden);
   group_by_expert(w, args.chosen + first_row * k, slots, experts, k);
 
-  StackedProduct product = gather(stream, w, args, args.x + first_row * args.x_stride, slots);
-  product.weights = args.gate_up;
+  const float* x = args.x + first_row * args.x_stride;
+  StackedProduct product = gather(stream, w, args, x, slots, *args.gate_up);
   product.out = w.gate_up;
   product.out_stride = 2 * hidden;
   multiply(stream, w, experts, product);
   if (args.up != nullptr) {
+    const bool same_input = is_quantised(*args.up) == is_quantised(*args.gate_up);
+    if (!same_input) product = gather(stream, w, args, x, slots, *args.up);
     product.weights = args.up;
     product.out = w.gate_up + hidden;
+    product.out_stride = 2 * hidden;
     multiply(stream, w, experts, product);
   }
   silu_mul(stream, {.gate_up = w.gate_up, .gate_up_stride = 2 * hidden, .out = w.gate_up, .out_stride = 2 * hidden,
@@ -209,7 +214,6 @@ void check_shapes(const ExpertsArgs& args) {
         gate_rows, columns, kPackRows);
   if (args.up != nullptr) {
     CHECK(args.up->rows() == experts * hidden && args.up->columns() == columns, "up differs from gate in shape");
-    CHECK(is_quantised(*args.up) == is_quantised(*args.gate_up), "gate and up: one is quantised, the other is not");
   }
 }
 

@@ -169,7 +169,8 @@ TEST(Experts, EqualThePlainOperationsRowByRow) {
   RandomValues random(3);
   for (CpuIsa isa : available_isas()) {
     for (const Types types : {Types{DType::kQ8_0, DType::kQ8_0, DType::kQ4_1}, Types{DType::kQ4_K, DType::kQ4_K, DType::kQ6_K},
-                              Types{DType::kQ4_K, DType::kQ5_K, DType::kQ5_0}, Types{DType::kF32, DType::kF32, DType::kBF16},
+                              Types{DType::kQ4_K, DType::kQ5_K, DType::kQ5_0}, Types{DType::kBF16, DType::kQ8_0, DType::kQ8_0},
+                              Types{DType::kF32, DType::kF32, DType::kBF16},
                               Types{DType::kF16, DType::kF16, DType::kQ8_0}}) {
       const int64_t experts = random.integer(3, 12), k = random.integer(1, 3), rows = isa == CpuIsa::kScalar ? 12 : 300;
       Stream single = make_stream(1, isa, 32 * kMiB);
