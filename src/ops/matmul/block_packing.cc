@@ -164,18 +164,15 @@ void pack_blocks(const ValuePackers& packers, FullGroup rows, int64_t columns, s
   }
 }
 
-// Float weights: a transposition, a few k at a time.
-template <typename T>
-void pack_floats(FullGroup rows, int64_t columns, std::byte* group) {
-  constexpr int64_t kStep = 32;
-  for (int64_t first = 0; first < columns; first += kStep) {
-    const int64_t n = columns - first < kStep ? columns - first : kStep;
+// Float weights, kStep elements at a time; the last few one by one.
+template <typename T, int64_t kStep>
+void pack_floats(void (*transpose)(FullGroup, int64_t, std::byte*), FullGroup rows, int64_t columns, std::byte* group) {
+  constexpr int64_t kBytes = sizeof(T);
+  const int64_t whole = columns / kStep * kStep;
+  for (int64_t k = 0; k < whole; k += kStep) transpose(rows, k * kBytes, group + k * kPackRows * kBytes);
+  for (int64_t k = whole; k < columns; ++k) {
     for (int64_t lane = 0; lane < kPackRows; ++lane) {
-      const std::byte* from = rows[lane] + first * static_cast<int64_t>(sizeof(T));
-      std::byte* to = group + (first * kPackRows + lane) * static_cast<int64_t>(sizeof(T));
-      for (int64_t k = 0; k < n; ++k) {
-        std::memcpy(to + k * kPackRows * static_cast<int64_t>(sizeof(T)), from + k * static_cast<int64_t>(sizeof(T)), sizeof(T));
-      }
+      std::memcpy(group + (k * kPackRows + lane) * kBytes, rows[lane] + k * kBytes, sizeof(T));
     }
   }
 }
@@ -218,9 +215,9 @@ void pack_group(CpuIsa isa, DType dtype, FullGroup rows, int64_t columns, std::b
   const ValuePackers& packers = value_packers_portable();
 #endif
   switch (dtype) {
-    case DType::kF32: return pack_floats<uint32_t>(rows, columns, group);
+    case DType::kF32: return pack_floats<uint32_t, 4>(packers.four_floats, rows, columns, group);
     case DType::kF16:
-    case DType::kBF16: return pack_floats<uint16_t>(rows, columns, group);
+    case DType::kBF16: return pack_floats<uint16_t, 8>(packers.eight_halves, rows, columns, group);
     case DType::kQ8_0: return pack_blocks<PackedQ8_0, BlockQ8_0>(packers, rows, columns, group);
     case DType::kQ4_0: return pack_blocks<PackedQ4_0, BlockQ4_0>(packers, rows, columns, group);
     case DType::kQ4_1: return pack_blocks<PackedQ4_1, BlockQ4_1>(packers, rows, columns, group);

@@ -37,6 +37,17 @@ uint32_t two_bit_word(uint64_t bytes) {
   return static_cast<uint32_t>((low & 0xF) | (low >> 24 & 0xF00) | (high & 0xF) << 16 | (high >> 8 & 0xF000000));
 }
 
+// kCount elements of type T of each row, k by k.
+template <typename T, int64_t kCount>
+void transpose(FullGroup rows, int64_t at, std::byte* words) {
+  for (int64_t lane = 0; lane < kPackRows; ++lane) {
+    for (int64_t k = 0; k < kCount; ++k) {
+      std::memcpy(words + (k * kPackRows + lane) * static_cast<int64_t>(sizeof(T)),
+                  rows[lane] + at + k * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    }
+  }
+}
+
 void pack_bytes(FullGroup rows, int64_t at, std::byte* words) {
   for (int64_t lane = 0; lane < kPackRows; ++lane) {
     for (int64_t w = 0; w < 8; ++w) {
@@ -80,7 +91,8 @@ void pack_two_bits(FullGroup rows, int64_t at, int shift, std::byte* words) {
 }  // namespace
 
 const ValuePackers& value_packers_portable() {
-  static constexpr ValuePackers packers = {pack_bytes, pack_block_nibbles, pack_row_nibbles, pack_two_bits};
+  static constexpr ValuePackers packers = {transpose<uint32_t, 4>, transpose<uint16_t, 8>, pack_bytes, pack_block_nibbles,
+                                           pack_row_nibbles,       pack_two_bits};
   return packers;
 }
 

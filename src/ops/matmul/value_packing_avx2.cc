@@ -31,6 +31,33 @@ void pack_rows(FullGroup rows, std::byte* words, WordsOf words_of) {
   }
 }
 
+void pack_four_floats(FullGroup rows, int64_t at, std::byte* words) {
+  pack_rows(rows, words, [&](const std::byte* row) { return load(row + at); });
+}
+
+// Eight rows × eight elements at a time, in three rounds of interleaving.
+void pack_eight_halves(FullGroup rows, int64_t at, std::byte* words) {
+  for (int64_t lane = 0; lane < kPackRows; lane += 8) {
+    __m128i pairs[8], fours[8];
+    for (int i = 0; i < 4; ++i) {  // rows 2i and 2i + 1
+      const __m128i a = load(rows[lane + 2 * i] + at), b = load(rows[lane + 2 * i + 1] + at);
+      pairs[i] = _mm_unpacklo_epi16(a, b);      // elements 0 to 3
+      pairs[4 + i] = _mm_unpackhi_epi16(a, b);  // elements 4 to 7
+    }
+    for (int h = 0; h < 8; h += 4) {
+      for (int i = 0; i < 2; ++i) {  // rows 4i to 4i + 3
+        fours[h + i] = _mm_unpacklo_epi32(pairs[h + 2 * i], pairs[h + 2 * i + 1]);
+        fours[h + 2 + i] = _mm_unpackhi_epi32(pairs[h + 2 * i], pairs[h + 2 * i + 1]);
+      }
+    }
+    for (int64_t k = 0; k < 8; k += 2) {  // elements k and k + 1
+      std::byte* out = words + (k * kPackRows + lane) * 2;
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_unpacklo_epi64(fours[k], fours[k + 1]));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + kPackRows * 2), _mm_unpackhi_epi64(fours[k], fours[k + 1]));
+    }
+  }
+}
+
 // Elements 0 to 15 and 16 to 31, one a byte, into four words: per 8 elements the bytes 0, 4, 1, 5 each joined with
 // that of two further, which `place` multiplies to its bits.
 __m128i join(__m128i first, __m128i second, __m128i place) {
@@ -86,7 +113,8 @@ void pack_two_bits(FullGroup rows, int64_t at, int shift, std::byte* words) {
 }  // namespace
 
 const ValuePackers& value_packers_avx2() {
-  static constexpr ValuePackers packers = {pack_bytes, pack_block_nibbles, pack_row_nibbles, pack_two_bits};
+  static constexpr ValuePackers packers = {pack_four_floats, pack_eight_halves, pack_bytes, pack_block_nibbles,
+                                           pack_row_nibbles, pack_two_bits};
   return packers;
 }
 
