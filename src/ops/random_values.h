@@ -105,8 +105,7 @@ class RandomValues {
         fill_bytes(p, 208);
         put_half(p + 208, wobble / 16.0f / 64.0f);
         return;
-      case DType::kI8:
-      case DType::kI32: return;
+      default: return;
     }
   }
 
