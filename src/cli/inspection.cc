@@ -58,6 +58,7 @@ void add_tensors(const Checkpoint& checkpoint, Inspection& inspection) {
     total.bytes += tensor.file_bytes;
     inspection.parameters += tensor.elements;
     inspection.file_bytes += tensor.file_bytes;
+    inspection.weight_bytes += tensor.memory_bytes;
   }
   for (auto& [type, total] : totals) inspection.types.push_back(std::move(total));
   std::sort(inspection.types.begin(), inspection.types.end(),
@@ -72,7 +73,7 @@ void add_memory(const std::vector<int64_t>& budgets, Inspection& inspection) {
   }
   for (const int64_t budget : budgets) {
     BudgetFacts facts{.budget_bytes = budget};
-    const int64_t left = std::max<int64_t>(0, budget - inspection.file_bytes);
+    const int64_t left = std::max<int64_t>(0, budget - inspection.weight_bytes);
     for (const KvFacts& kv : inspection.kv) {
       const int64_t tokens = left / (kv.bytes_per_token * kBlockTokens) * kBlockTokens;
       facts.fits.push_back({.tokens = tokens, .sequences = tokens / round_up(c.context_length, kBlockTokens)});
@@ -134,6 +135,7 @@ nlohmann::ordered_json to_json(const Inspection& i) {
           {"architecture", c.architecture},
           {"parameters", i.parameters},
           {"file_bytes", i.file_bytes},
+          {"weight_bytes", i.weight_bytes},
           {"context_length", c.context_length},
           {"vocabulary", c.vocabulary},
           {"layers", c.layers},
@@ -199,7 +201,8 @@ void append_text_side(std::string& out, const Inspection& i) {
 }
 
 void append_memory(std::string& out, const Inspection& i) {
-  out += "memory (activations come on top: see the plan that serve prints)\n  KV bytes per token:";
+  out += fmt::format("memory (activations come on top: see the plan that serve prints)\n  weights {}\n"
+                     "  KV bytes per token:", format_bytes(i.weight_bytes));
   for (const KvFacts& k : i.kv) out += fmt::format(" {} {}", k.dtype, k.bytes_per_token);
   out += fmt::format("\n  beside the weights fit, in tokens (sequences of the whole context of {}):\n  {:>12}",
                      i.decoder.config.context_length, "budget");

@@ -55,6 +55,7 @@ struct Inspection {
   DecoderDescription decoder;
   int64_t parameters = 0;
   int64_t file_bytes = 0;
+  int64_t weight_bytes = 0;  // in memory, near enough for a plan
   std::vector<TypeTotal> types;  // largest first
   std::optional<TokenizerFacts> tokenizer;
   std::string no_tokenizer;  // why there is none

@@ -32,6 +32,7 @@ struct TensorSummary {
   std::string type;  // "Q4_K", "BF16", "awq 4 bit"
   int64_t elements = 0;
   int64_t file_bytes = 0;
+  int64_t memory_bytes = 0;  // once loaded, near enough for a plan
 };
 
 class Checkpoint {

@@ -125,14 +125,9 @@ Result<int64_t> DummyCheckpoint::rows(const std::string& name) const {
 // What the real weights would be converted to (quantised_linear.h). Embedding, head and router stay as they are.
 DType DummyCheckpoint::type_of(std::string_view name, int64_t columns) const {
   const bool linear = name.starts_with("blk.") && name.find("ffn_gate_inp") == std::string_view::npos;
-  if (!linear || columns % 32 != 0) return hf_.dtype;
-  switch (hf_.quantization.method) {
-    case QuantizationMethod::kNone: return hf_.dtype;
-    case QuantizationMethod::kFp8: return DType::kQ8_0;
-    case QuantizationMethod::kAwq:
-    case QuantizationMethod::kGptq: return hf_.quantization.bits == 4 ? DType::kQ4_1 : DType::kQ8_0;
-  }
-  return hf_.dtype;
+  const QuantizationScheme& scheme = hf_.quantization;
+  if (!linear || scheme.method == QuantizationMethod::kNone) return hf_.dtype;
+  return columns % dtype_block_size(scheme.memory_type) == 0 ? scheme.memory_type : hf_.dtype;
 }
 
 Result<MatrixSource> DummyCheckpoint::matrix(const std::string& name, int64_t rows, int64_t columns) {

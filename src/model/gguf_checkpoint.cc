@@ -157,7 +157,8 @@ std::vector<TensorSummary> GgufCheckpoint::tensors() const {
     summaries.push_back({.name = tensor.name,
                          .type = type_label(tensor.type),
                          .elements = tensor.columns() * tensor.rows(),
-                         .file_bytes = static_cast<int64_t>(tensor.data.size())});
+                         .file_bytes = static_cast<int64_t>(tensor.data.size()),
+                         .memory_bytes = static_cast<int64_t>(tensor.data.size())});
   }
   return summaries;
 }

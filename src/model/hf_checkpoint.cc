@@ -323,7 +323,12 @@ std::vector<TensorSummary> HfCheckpoint::tensors() const {
     }
   }
   std::vector<TensorSummary> list;
-  for (auto& [name, summary] : summaries) list.push_back(std::move(summary));
+  for (auto& [name, summary] : summaries) {
+    const DType dtype = hf_.quantization.memory_type;
+    summary.memory_bytes = summary.type == hf_.quantization.name ? dtype_row_bytes(dtype, summary.elements)
+                                                                 : summary.file_bytes;
+    list.push_back(std::move(summary));
+  }
   return list;
 }
 

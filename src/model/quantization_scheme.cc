@@ -62,6 +62,7 @@ Result<QuantizationScheme> parse_awq(const SchemeReader& reader) {
     return reader.refuse("AWQ in the layout '{}' is not supported; gemm is", version);
   }
   scheme.name = "awq 4 bit";
+  scheme.memory_type = DType::kQ4_1;
   return scheme;
 }
 
@@ -81,6 +82,9 @@ Result<QuantizationScheme> parse_gptq(const SchemeReader& reader) {
   if (packed_in != "int32") return reader.refuse("GPTQ packed in {} is not supported; int32 is", packed_in);
   scheme.zeros_less_one = format == "gptq";
   scheme.name = fmt::format("gptq {} bit", scheme.bits);
+  CRIBLE_TRY(const bool act_order, reader.flag("desc_act", false));
+  const DType in_order = scheme.bits == 4 ? DType::kQ4_1 : DType::kQ8_0;
+  scheme.memory_type = act_order && scheme.group_size != -1 ? DType::kF16 : in_order;
   return scheme;
 }
 
@@ -100,7 +104,7 @@ Status read_block(const SchemeReader& reader, const char* key, QuantizationSchem
 }
 
 Result<QuantizationScheme> parse_fp8(const SchemeReader& reader) {
-  QuantizationScheme scheme{.method = QuantizationMethod::kFp8, .name = "fp8"};
+  QuantizationScheme scheme{.method = QuantizationMethod::kFp8, .name = "fp8", .memory_type = DType::kQ8_0};
   CRIBLE_TRY(const std::string format, reader.text("fmt", "e4m3"));
   if (format != "e4m3" && format != "float8_e4m3fn") {
     return reader.refuse("FP8 of the kind {} is not supported; e4m3 is", format);
@@ -115,7 +119,8 @@ Result<QuantizationScheme> parse_compressed(const SchemeReader& reader) {
   if (format != "float-quantized" && format != "naive-quantized") {
     return reader.refuse("compressed-tensors in the format '{}' is not supported; float-quantized is", format);
   }
-  QuantizationScheme scheme{.method = QuantizationMethod::kFp8, .name = "fp8 (compressed-tensors)"};
+  QuantizationScheme scheme{.method = QuantizationMethod::kFp8, .name = "fp8 (compressed-tensors)",
+                            .memory_type = DType::kQ8_0};
   if (!reader.has("config_groups") || !reader.at("config_groups").is_object()) {
     return reader.refuse("config_groups is missing");
   }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "device/dtype.h"
 
 namespace crible {
 
@@ -19,6 +20,8 @@ struct QuantizationScheme {
   int64_t group_size = 0;     // AWQ, GPTQ: inputs that share a scale; -1 = all
   // GPTQ: stored zero points are one less than meant, as its first format writes them.
   bool zeros_less_one = false;
+  // What its matrices become as a rule (quantised_linear.h): for plans made without reading them.
+  DType memory_type = DType::kBF16;
   int64_t block_rows = 0, block_columns = 0;  // FP8: rectangle of one scale; 0 = as the scale's shape says
 };
 

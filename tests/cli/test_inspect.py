@@ -36,6 +36,7 @@ def test_a_gguf_file_as_the_gguf_package_reads_it():
     assert {t["type"]: [t["tensors"], t["elements"], t["bytes"]] for t in told["tensor_types"]} == totals
     assert told["parameters"] == sum(total[1] for total in totals.values())
     assert told["file_bytes"] == sum(total[2] for total in totals.values())
+    assert told["weight_bytes"] == told["file_bytes"]
     for ours, key in {"layers": "block_count", "context_length": "context_length", "embedding": "embedding_length",
                       "heads": "attention.head_count", "kv_heads": "attention.head_count_kv"}.items():
         assert told[ours] == reader.fields[f"llama.{key}"].contents(), ours
@@ -54,7 +55,7 @@ def test_what_fits_follows_from_bytes_per_token():
     assert per_token["int8"] == per_token["f16"] // 2 + 2 * 4 * told["layers"] * told["kv_heads"]
     large, small = told["budgets"]
     for dtype, fit in large["fits"].items():
-        left = (1 << 30) - told["file_bytes"]
+        left = (1 << 30) - told["weight_bytes"]
         assert fit["tokens"] == left // (16 * per_token[dtype]) * 16
         assert fit["full_context_sequences"] == fit["tokens"] // told["context_length"]
     assert all(fit["tokens"] == 0 for fit in small["fits"].values())  # less than the weights alone
@@ -77,12 +78,16 @@ def test_a_folder_as_its_configuration_says(folder):
     assert inspect(twin)["parameters"] == told["parameters"] + factors
 
 
-@pytest.mark.parametrize("name,kind", [("llama_awq", "awq 4 bit"), ("llama_gptq", "gptq 4 bit"), ("llama_fp8", "fp8")])
-def test_a_quantised_matrix_counts_once(name, kind):
+# Bytes per weight once loaded: Q4_1, half because act-order mixes the groups, Q8_0.
+@pytest.mark.parametrize("name,kind,size", [("llama_awq", "awq 4 bit", 20 / 32), ("llama_gptq", "gptq 4 bit", 2),
+                                            ("llama_fp8", "fp8", 34 / 32)])
+def test_a_quantised_matrix_counts_once(name, kind, size):
     told = inspect(GOLDEN / "quantised" / name)
     quantised = next(t for t in told["tensor_types"] if t["type"] == kind)
     assert quantised["tensors"] == 7
     assert quantised["elements"] == 2 * 64 * 64 + 2 * 32 * 64 + 3 * 96 * 64
+    others = sum(t["bytes"] for t in told["tensor_types"] if t["type"] != kind)
+    assert told["weight_bytes"] == others + size * quantised["elements"]
 
 
 def test_text_for_people():
