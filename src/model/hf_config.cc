@@ -251,8 +251,9 @@ Status Translator::layers_with_window(int64_t layers) {
   }
   if (config_.family->model_type == "mistral") return {};  // all layers
   if (config_.family->four_norms) {
-    // Every p-th layer sees everything: 6 in Gemma 3, 2 in Gemma 2.
-    CRIBLE_TRY(const int64_t period, natural("sliding_window_pattern", config_.family->architecture == "gemma2" ? 2 : 6));
+    // Every so many layers one sees everything.
+    const int64_t usual = config_.family->architecture == "gemma2" ? 2 : 6;
+    CRIBLE_TRY(const int64_t period, natural("sliding_window_pattern", usual));
     for (int64_t i = 0; i < layers; ++i) slides.push_back(period == 0 || (i + 1) % period != 0);
   } else {
     CRIBLE_TRY(const int64_t full, natural("max_window_layers", 28));  // the first ones see everything

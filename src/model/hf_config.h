@@ -2,8 +2,9 @@
 // hold (config_keys.h), so that an architecture reads one spelling. A setting that is neither
 // translated nor known to leave the computation alone is an error, unless it is off (null, false, 0).
 // Where GGUF has no key, these are used: rope.freq_base_swa (base of layers with a window),
-// rope.scaling.{low_freq_factor, high_freq_factor} (type llama3), rope.scaling.{attention_factor, mscale,
-// mscale_all_dim, truncate, short_factor, long_factor} as Hugging Face means them, attention.sliding_window_pattern (a list of booleans: the layers with the window).
+// rope.scaling.{low_freq_factor, high_freq_factor} (type llama3), rope.scaling.{attention_factor,
+// mscale, mscale_all_dim, truncate, short_factor, long_factor} as Hugging Face means them, and
+// attention.sliding_window_pattern (a list of booleans: the layers with the window).
 #pragma once
 
 #include <filesystem>
