@@ -1,7 +1,7 @@
 # The CUDA half of the rooms device, ops and model, for Hopper (sm_90a); included when CRIBLE_CUDA is ON.
 # Needs nvcc 13, cuBLASLt and FlashInfer's headers (scripts/setup cuda puts them under .venv/cuda).
 #
-# Each part is a library of its own beside its room's, so that a build without CUDA never sees it:
+# Each part is a library of its own beside its room's, so that a build without CUDA never sees it;
 # sources are NAME_cuda.cc, NAME_cuda.cu and everything under a folder cuda/.
 set(CMAKE_CUDA_ARCHITECTURES 90a-real)
 enable_language(CUDA)
@@ -39,7 +39,8 @@ function(crible_cuda_part room)
   list(FILTER all INCLUDE REGEX "_test\\.cc$")
   set_property(GLOBAL APPEND PROPERTY CRIBLE_CUDA_TESTS ${all})
   add_library(crible_${room}_cuda STATIC ${sources})
-  target_link_libraries(crible_${room}_cuda PUBLIC crible_${room} CUDA::cudart_static ${PART_DEPS} ${PART_LINK})
+  target_include_directories(crible_${room}_cuda PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(crible_${room}_cuda PUBLIC crible_base CUDA::cudart_static ${PART_DEPS} ${PART_LINK})
   set_target_properties(crible_${room}_cuda PROPERTIES JOB_POOL_COMPILE cuda_compile)
   foreach(file ${sources})
     if(file MATCHES "_fa[23]_[a-z0-9_]*cuda\\.cu$")
@@ -63,7 +64,8 @@ crible_cuda_part(model DEPS crible_ops_cuda)
 if(CRIBLE_TESTS)
   get_property(tests GLOBAL PROPERTY CRIBLE_CUDA_TESTS)
   add_executable(cuda_test ${tests})
-  target_link_libraries(cuda_test PRIVATE crible_model_cuda GTest::gmock GTest::gtest GTest::gtest_main)
+  # The CPU operations are what some tests compare with.
+  target_link_libraries(cuda_test PRIVATE crible_model_cuda crible_ops GTest::gmock GTest::gtest GTest::gtest_main)
   target_compile_definitions(cuda_test PRIVATE CRIBLE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   gtest_discover_tests(cuda_test TEST_PREFIX cuda. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 600)

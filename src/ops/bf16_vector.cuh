@@ -14,8 +14,16 @@ struct alignas(16) Bf16Vector {
   __nv_bfloat162 pairs[4];
 };
 
-__device__ inline Bf16Vector load_vector(const __nv_bfloat16* p) { return *reinterpret_cast<const Bf16Vector*>(p); }
-__device__ inline void store_vector(__nv_bfloat16* p, const Bf16Vector& v) { *reinterpret_cast<Bf16Vector*>(p) = v; }
+// Through uint4: a struct of pairs would be copied pair by pair.
+__device__ inline Bf16Vector load_vector(const __nv_bfloat16* p) {
+  const uint4 raw = *reinterpret_cast<const uint4*>(p);
+  Bf16Vector v;
+  *reinterpret_cast<uint4*>(&v) = raw;
+  return v;
+}
+__device__ inline void store_vector(__nv_bfloat16* p, const Bf16Vector& v) {
+  *reinterpret_cast<uint4*>(p) = *reinterpret_cast<const uint4*>(&v);
+}
 
 __device__ inline void to_floats(const Bf16Vector& v, float (&out)[kVector]) {
 #pragma unroll

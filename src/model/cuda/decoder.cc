@@ -166,7 +166,7 @@ Status Decoder::head(const CudaStream& stream, const DeviceStep& step, float* lo
 bool Decoder::fused_fits(int64_t rows) const {
   const DecoderShape& s = shape();
   const auto fits = [&](const DeviceMatrix& m, int64_t outputs, DecodeEpilogue epilogue) {
-    return decode_linear_fits(static_cast<int>(rows), outputs, m.columns, epilogue);
+    return decode_linear_fits(m.type, static_cast<int>(rows), outputs, m.columns, epilogue);
   };
   if (rows < 1 || rows > kMaxDecodeRows || !decode_attention_fits(s.attention())) return false;
   const DecoderLayer& layer = weights_->layers()[0];
@@ -179,20 +179,19 @@ bool Decoder::fused_fits(int64_t rows) const {
 
 void Decoder::fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
                            const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
-                           const DecodeSchedule& schedule, const __nv_bfloat16* bias) {
+                           int prefetch_bytes, const __nv_bfloat16* bias) {
   const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? matrix.rows / 2 : matrix.rows;
   decode_linear(stream, matrix.type, epilogue,
                 {.x = x, .x_stride = matrix.columns, .rows = static_cast<int>(rows), .norm_weight = norm,
                  .epsilon = shape().epsilon, .weight = matrix.data, .weight_scale = matrix.scale, .bias = bias,
                  .out = out, .out_stride = outputs, .out_features = static_cast<int>(outputs),
-                 .in_features = static_cast<int>(matrix.columns)},
-                schedule);
+                 .in_features = static_cast<int>(matrix.columns), .prefetch_bytes = prefetch_bytes});
 }
 
 void Decoder::fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
                           const KvCache& cache) {
   const int64_t rows = step.num_sequences;
-  fused_linear(stream, DecodeEpilogue::kStore, layer.qkv, layer.attention_norm, a_.residual, rows, a_.qkv, fused_.qkv,
+  fused_linear(stream, DecodeEpilogue::kStore, layer.qkv, layer.attention_norm, a_.residual, rows, a_.qkv, fused_.qkv_prefetch,
                layer.qkv_bias);
   decode_attention(stream,
                    {.qkv = a_.qkv, .out = a_.attention, .rows = static_cast<int>(rows), .q_norm = layer.q_norm,
@@ -201,10 +200,10 @@ void Decoder::fused_layer(const CudaStream& stream, const DeviceStep& step, cons
                     .kv_blocks = step.attention.kv_blocks, .shape = shape().attention(), .cache = cache},
                    fused_.attention_cluster);
   fused_linear(stream, DecodeEpilogue::kAddResidual, layer.output, nullptr, a_.attention, rows, a_.residual,
-               fused_.output);
+               fused_.output_prefetch);
   fused_linear(stream, DecodeEpilogue::kSiluMul, layer.gate_up, layer.feed_forward_norm, a_.residual, rows, a_.gated,
-               fused_.gate_up);
-  fused_linear(stream, DecodeEpilogue::kAddResidual, layer.down, nullptr, a_.gated, rows, a_.residual, fused_.down);
+               fused_.gate_up_prefetch);
+  fused_linear(stream, DecodeEpilogue::kAddResidual, layer.down, nullptr, a_.gated, rows, a_.residual, fused_.down_prefetch);
 }
 
 Status Decoder::decode_fused(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits) {
@@ -221,7 +220,7 @@ Status Decoder::decode_fused(const CudaStream& stream, const DeviceStep& step, c
     fused_layer(stream, step, weights_->layers()[static_cast<size_t>(i)], cache.layer(i));
   }
   fused_linear(stream, DecodeEpilogue::kLogits, weights_->head(), weights_->output_norm(), a_.residual,
-               step.num_sequences, logits, fused_.head);
+               step.num_sequences, logits, fused_.head_prefetch);
   return {};
 }
 

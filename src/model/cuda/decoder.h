@@ -23,13 +23,14 @@
 
 namespace crible::cuda {
 
-// How far each kind of fused kernel reaches ahead; found by measurement (docs/benchmarks/gpu.md).
+// How many bytes of weights per block each kind of fused kernel prefetches, and how attention is split; found by
+// measurement (crible_gpu --sweep).
 struct FusedSchedule {
-  DecodeSchedule qkv;
-  DecodeSchedule output;
-  DecodeSchedule gate_up;
-  DecodeSchedule down;
-  DecodeSchedule head;
+  int qkv_prefetch = 32 * 1024;
+  int output_prefetch = 32 * 1024;
+  int gate_up_prefetch = 32 * 1024;
+  int down_prefetch = 32 * 1024;
+  int head_prefetch = 32 * 1024;
   int attention_cluster = 0;  // 0: by the number of rows
 };
 
@@ -80,7 +81,7 @@ class Decoder {
   void fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer, const KvCache& cache);
   void fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
                     const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
-                    const DecodeSchedule& schedule, const __nv_bfloat16* bias = nullptr);
+                    int prefetch_bytes, const __nv_bfloat16* bias = nullptr);
 
   const DecoderWeights* weights_;
   Matmul matmul_;

@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kBlockTokens = 16;
 
 DecoderShape tiny(int64_t heads, int64_t kv_heads, int64_t head_size, bool qk_norm, bool bias, bool tied, RopePairing pairing) {
-  return {.layers = 3, .embedding = 256, .feed_forward = 320, .heads = heads, .kv_heads = kv_heads,
+  return {.layers = 3, .embedding = 256, .feed_forward = 384, .heads = heads, .kv_heads = kv_heads,
           .head_size = head_size, .vocabulary = 512, .context_length = 512, .qk_norm = qk_norm, .qkv_bias = bias,
           .tied = tied, .epsilon = 1e-6f, .rope_base = 10000.0, .pairing = pairing};
 }

@@ -36,12 +36,13 @@ struct Sizes {
   static constexpr int kSharedBytes = kStageBytes > kMergeBytes ? kStageBytes : kMergeBytes;
 };
 
-// What a block hands to its cluster: not yet divided by the sum.
+// What the blocks of a cluster send to each of them: their share of the elements, not yet divided by the sums, and the
+// maximum and sum that go with them.
 template <int kHeadSize, int kHeads>
-struct BlockResult {
-  float maximum[kHeads];
-  float sum[kHeads];
-  float values[kHeads][kHeadSize];
+struct Inbox {
+  float maximum[kMaxCluster][kHeads];
+  float sum[kMaxCluster][kHeads];
+  float values[kHeads * kHeadSize + kMaxCluster];  // [blocks, share]
 };
 
 // exp2(a - b) where a may be minus infinity (nothing seen) and b then too.
@@ -166,9 +167,11 @@ __device__ void prepare_heads(const DecodeAttentionArgs& a, int row, int kv_head
   store_vector((is_v ? a.cache.v : a.cache.k) + offset, stored);
 }
 
-// Merges the groups' softmaxes of a block into one. merge: kMergeFloats, free for use.
+// Merges the groups' softmaxes of a block into one and sends each block of the cluster its share.
+// merge: kMergeFloats, free for use.
 template <int kHeadSize, int kHeads>
-__device__ void merge_groups(const RunningSoftmax<kHeads>& own, float* merge, BlockResult<kHeadSize, kHeads>* result) {
+__device__ void merge_groups(const RunningSoftmax<kHeads>& own, int elements, float* merge,
+                             Inbox<kHeadSize, kHeads>* inbox) {
   using S = Sizes<kHeadSize, kHeads>;
   const int group = static_cast<int>(threadIdx.x) / S::kLanes;
   const int lane = static_cast<int>(threadIdx.x) % S::kLanes;
@@ -188,7 +191,11 @@ __device__ void merge_groups(const RunningSoftmax<kHeads>& own, float* merge, Bl
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kHeads * kHeadSize; i += kThreads) {
+  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+  const int blocks = static_cast<int>(cluster.num_blocks());
+  const int rank = static_cast<int>(cluster.block_rank());
+  const int share = (elements + blocks - 1) / blocks;
+  for (int i = static_cast<int>(threadIdx.x); i < elements; i += kThreads) {
     const int h = i / kHeadSize;
     float largest = -INFINITY;
 #pragma unroll
@@ -201,50 +208,36 @@ __device__ void merge_groups(const RunningSoftmax<kHeads>& own, float* merge, Bl
       sum += weight * sums[g * kHeads + h];
       value += weight * values[g * kHeads * kHeadSize + i];
     }
-    result->values[h][i % kHeadSize] = value;
-    if (i % kHeadSize == 0) {
-      result->maximum[h] = largest;
-      result->sum[h] = sum;
+    cluster.map_shared_rank(inbox, i / share)->values[rank * share + i % share] = value;
+    // The head's first threads tell one block each of the maximum and the sum.
+    if (i % kHeadSize < blocks) {
+      Inbox<kHeadSize, kHeads>* other = cluster.map_shared_rank(inbox, i % kHeadSize);
+      other->maximum[rank][h] = largest;
+      other->sum[rank][h] = sum;
     }
   }
 }
 
-// Each block of the cluster merges and writes its share of the elements.
+// Merges what the cluster sent, and writes this block's share of the elements.
 template <int kHeadSize, int kHeads>
-__device__ void merge_cluster(const DecodeAttentionArgs& a, int row, int kv_head,
-                              BlockResult<kHeadSize, kHeads>* result) {
-  namespace cg = cooperative_groups;
-  const cg::cluster_group cluster = cg::this_cluster();
+__device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int elements, __nv_bfloat16* out) {
+  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks());
-  const int own_heads = static_cast<int>(a.shape.heads / a.shape.kv_heads);
-  const int elements = own_heads * kHeadSize;
   const int share = (elements + blocks - 1) / blocks;
   const int begin = static_cast<int>(cluster.block_rank()) * share;
-  cluster.sync();
-  for (int i = begin + static_cast<int>(threadIdx.x); i < min(elements, begin + share); i += kThreads) {
-    const int h = i / kHeadSize;
-    float maxima[kMaxCluster];
+  for (int i = static_cast<int>(threadIdx.x); i < min(share, elements - begin); i += kThreads) {
+    const int h = (begin + i) / kHeadSize;
     float largest = -INFINITY;
-#pragma unroll
-    for (int b = 0; b < kMaxCluster; ++b) {
-      maxima[b] = b < blocks ? cluster.map_shared_rank(result, b)->maximum[h] : -INFINITY;
-      largest = fmaxf(largest, maxima[b]);
-    }
+    for (int b = 0; b < blocks; ++b) largest = fmaxf(largest, inbox.maximum[b][h]);
     float sum = 0;
     float value = 0;
-#pragma unroll
-    for (int b = 0; b < kMaxCluster; ++b) {
-      if (b >= blocks) break;
-      const auto* other = cluster.map_shared_rank(result, b);
-      const float weight = weight_of(maxima[b], largest);
-      sum += weight * other->sum[h];
-      value += weight * other->values[h][i % kHeadSize];
+    for (int b = 0; b < blocks; ++b) {
+      const float weight = weight_of(inbox.maximum[b][h], largest);
+      sum += weight * inbox.sum[b][h];
+      value += weight * inbox.values[b * share + i];
     }
-    a.out[static_cast<int64_t>(row) * a.shape.heads * kHeadSize + kv_head * elements + i] =
-        __float2bfloat16_rn(value / sum);
+    out[begin + i] = __float2bfloat16_rn(value / sum);
   }
-  // No block may leave while another reads its result.
-  cluster.sync();
 }
 
 template <int kHeadSize, int kHeads>
@@ -254,12 +247,15 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attentio
   __shared__ float q_shared[kHeads][kHeadSize];
   __shared__ alignas(16) __nv_bfloat16 k_new[kHeadSize];
   __shared__ alignas(16) __nv_bfloat16 v_new[kHeadSize];
-  __shared__ BlockResult<kHeadSize, kHeads> result;
+  __shared__ Inbox<kHeadSize, kHeads> inbox;
+  cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int part = static_cast<int>(blockIdx.x);
   const int parts = static_cast<int>(gridDim.x);
   const int kv_head = static_cast<int>(blockIdx.y);
   const int row = static_cast<int>(blockIdx.z);
   cudaTriggerProgrammaticLaunchCompletion();
+  // All blocks of the cluster must have begun before one writes into another's memory: known long before it is needed.
+  auto begun = cluster.barrier_arrive();
 
   const int position = a.context_length[row] - 1;  // of the new token; those before it are in the cache
   const int stretch = (position + parts - 1) / parts;
@@ -324,8 +320,12 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attentio
   const Bf16Vector newest_value[1] = {load_vector(v_new + lane * kVector)};
   softmax.add(newest, newest_value);
   __syncthreads();
-  merge_groups<kHeadSize, kHeads>(softmax, reinterpret_cast<float*>(shared), &result);
-  merge_cluster<kHeadSize, kHeads>(a, row, kv_head, &result);
+  cluster.barrier_wait(std::move(begun));
+  const int elements = static_cast<int>(a.shape.heads / a.shape.kv_heads) * kHeadSize;
+  merge_groups<kHeadSize, kHeads>(softmax, elements, reinterpret_cast<float*>(shared), &inbox);
+  cluster.sync();
+  merge_cluster<kHeadSize, kHeads>(inbox, elements,
+                                   a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
 }
 
 template <typename Visit>
@@ -366,7 +366,12 @@ void prepare_decode_attention() {
 void decode_attention(const CudaStream& stream, const DecodeAttentionArgs& args, int cluster) {
   CHECK(decode_attention_fits(args.shape), "head size {}, {} heads over {}", args.shape.head_size, args.shape.heads,
         args.shape.kv_heads);
-  if (cluster == 0) cluster = args.rows <= 2 ? 16 : args.rows <= 4 ? 8 : 4;
+  if (cluster == 0) {
+    // As many blocks as there are multiprocessors, about: the matmuls on either side leave room for one each.
+    constexpr int64_t kBlocks = 128;
+    cluster = kMaxCluster;
+    while (cluster > 1 && cluster * args.shape.kv_heads * args.rows > kBlocks) cluster /= 2;
+  }
   CHECK(cluster >= 1 && cluster <= kMaxCluster, "a cluster of {}", cluster);
   for_kernel(args.shape.head_size, args.shape.heads / args.shape.kv_heads, [&](auto* kernel, int shared) {
     launch(stream.get(),

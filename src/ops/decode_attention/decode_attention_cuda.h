@@ -5,8 +5,8 @@
 // A cluster of blocks shares one KV head of one sequence, each with an equal stretch of the context.
 // Launched dependently: the cached keys and values of earlier steps are requested before the wait for
 // this layer's QKV matmul. In a block, each group of head_size / 8 lanes keeps its own running softmax
-// over every n-th token; groups are merged in shared memory, blocks through distributed shared memory,
-// both in a fixed order.
+// over every n-th token; groups are merged in shared memory, blocks by sending each other their shares
+// through distributed shared memory, both in a fixed order.
 // Limits: head size 64 or 128; up to 8 query heads per KV head; block size 16; one query per sequence.
 #pragma once
 

@@ -79,7 +79,7 @@ class DecodeLinearCuda : public GpuTest {
     GpuTest::SetUp();
     if (!IsSkipped()) prepare_decode_linear();
   }
-  std::vector<double> run(const DecodeLinearCase& k, const DecodeSchedule& schedule) {
+  std::vector<double> run(const DecodeLinearCase& k, int prefetch_bytes) {
     const Case& c = k.c;
     const auto x = to_device(k.x), norm = to_device(k.norm), bias = to_device(k.bias), w16 = to_device(k.weight16);
     const auto w8 = to_device(k.weight8);
@@ -95,8 +95,7 @@ class DecodeLinearCuda : public GpuTest {
                    .weight = c.type == WeightType::kBf16 ? static_cast<const void*>(w16.data()) : w8.data(),
                    .weight_scale = scale.data(), .bias = c.epilogue == DecodeEpilogue::kStore ? bias.data() : nullptr,
                    .out = is_float ? static_cast<void*>(logits.data()) : narrow.data(), .out_stride = c.out,
-                   .out_features = c.out, .in_features = c.in},
-                  schedule);
+                   .out_features = c.out, .in_features = c.in, .prefetch_bytes = prefetch_bytes});
     finish();
     return is_float ? to_doubles(logits.host()) : to_doubles(narrow.host());
   }
@@ -105,34 +104,37 @@ class DecodeLinearCuda : public GpuTest {
 TEST_F(DecodeLinearCuda, AgreesWithFloat64) {
   RandomValues random(1);
   for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
-    for (const Case& c : {Case{type, DecodeEpilogue::kStore, 1, 64, 64, true},
-                          Case{type, DecodeEpilogue::kStore, 3, 960, 576, true},
+    for (const Case& c : {Case{type, DecodeEpilogue::kStore, 1, 64, 128, true},
+                          Case{type, DecodeEpilogue::kStore, 3, 960, 640, true},
                           Case{type, DecodeEpilogue::kStore, 8, 48, 3072, false},
                           Case{type, DecodeEpilogue::kAddResidual, 1, 4096, 1024, false},
                           Case{type, DecodeEpilogue::kAddResidual, 5, 576, 1536, false},
                           Case{type, DecodeEpilogue::kSiluMul, 1, 2120, 640, true},
                           Case{type, DecodeEpilogue::kSiluMul, 8, 136, 4096, true},
-                          Case{type, DecodeEpilogue::kLogits, 1, 8192, 576, true},
+                          Case{type, DecodeEpilogue::kLogits, 1, 8192, 640, true},
                           Case{type, DecodeEpilogue::kLogits, 2, 4800, 512, true}}) {
       const DecodeLinearCase k(random, c);
       const std::vector<double> reference = k.reference();
-      const std::vector<double> out = run(k, {});
+      const std::vector<double> out = run(k, 32 * 1024);
       // x is rounded once after the norm (BF16, or FP16 beside FP8 weights), the result once.
       EXPECT_LE(relative_distance(out, reference), kBf16Epsilon) << "epilogue " << static_cast<int>(c.epilogue) << ", "
           << c.rows << " rows of " << c.out << " x " << c.in;
       // How far ahead the kernel reaches changes no bit.
-      EXPECT_EQ(out, run(k, {.prefetch_bytes = 0, .trigger_tiles = 0}));
-      EXPECT_EQ(out, run(k, {.prefetch_bytes = 1 << 20, .trigger_tiles = 100}));
+      EXPECT_EQ(out, run(k, 0));
+      EXPECT_EQ(out, run(k, 1 << 20));
     }
   }
 }
 
 TEST(DecodeLinearLimits, SayWhatFits) {
-  EXPECT_TRUE(decode_linear_fits(8, 4096, 12288, DecodeEpilogue::kAddResidual));
-  EXPECT_FALSE(decode_linear_fits(9, 4096, 4096, DecodeEpilogue::kStore));
-  EXPECT_FALSE(decode_linear_fits(8, 4096, 25600, DecodeEpilogue::kStore)) << "x must be in shared memory";
-  EXPECT_FALSE(decode_linear_fits(1, 4096, 100, DecodeEpilogue::kStore));
-  EXPECT_FALSE(decode_linear_fits(1, 4100, 4096, DecodeEpilogue::kStore));
+  EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 8, 12288, 4096, DecodeEpilogue::kSiluMul));
+  EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 6, 4096, 12288, DecodeEpilogue::kAddResidual));
+  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 9, 4096, 4096, DecodeEpilogue::kStore));
+  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 8, 4096, 25600, DecodeEpilogue::kStore)) << "x must be in shared memory";
+  EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 1, 4096, 576, DecodeEpilogue::kStore));
+  EXPECT_FALSE(decode_linear_fits(WeightType::kFp8, 1, 4096, 576, DecodeEpilogue::kStore)) << "half a line";
+  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 1, 4096, 100, DecodeEpilogue::kStore));
+  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 1, 4100, 4096, DecodeEpilogue::kStore));
 }
 
 }  // namespace

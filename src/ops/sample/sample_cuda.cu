@@ -71,6 +71,7 @@ template <typename Measure>
 __device__ void sum_over_row(const Row& row, uint64_t (&sums)[kBounds], uint64_t (*shared)[kBounds], Measure measure) {
 #pragma unroll
   for (int i = 0; i < kBounds; ++i) sums[i] = 0;
+#pragma unroll 4
   for (int64_t at = threadIdx.x; at < row.vocabulary; at += kThreads) {
     const float logit = row.logits[at];
     measure(key_of(logit), logit, sums);
@@ -99,25 +100,32 @@ __device__ void shrink(const Row& row, Kept& kept, uint64_t wanted, uint64_t (*s
   uint32_t low = kept.floor;                      // measures at least `wanted` from here up
   uint32_t high = key_of(row.maximum) + 1;        // and less from here up
   uint64_t above = 0;                             // what it measures from `high` up
+  // The first bounds lie at distances from the maximum that halve; the next divide the interval equally.
+  bool first = true;
   while (high - low > 1) {
     const uint32_t step = (high - low + kBounds) / (kBounds + 1);
+    uint32_t bounds[kBounds];
+#pragma unroll
+    for (int i = 0; i < kBounds; ++i) {
+      const float distance = static_cast<float>(1 << (kBounds - 1 - i)) * 0.5f / row.inverse_temperature;
+      bounds[i] = first ? max(low + 1, key_of(row.maximum - distance)) : low + static_cast<uint32_t>(i + 1) * step;
+    }
+    first = false;
     uint64_t sums[kBounds];
     sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t (&s)[kBounds]) {
-      if (key <= low) return;
+      if (key < bounds[0]) return;
       const uint64_t measure = measure_of(logit);
 #pragma unroll
       for (int i = 0; i < kBounds; ++i) {
-        if (key - low >= static_cast<uint32_t>(i + 1) * step) s[i] += measure;
+        if (key >= bounds[i]) s[i] += measure;
       }
     });
-    const uint32_t base = low;
     for (int i = 0; i < kBounds; ++i) {
-      const uint32_t bound = base + static_cast<uint32_t>(i + 1) * step;
-      if (bound >= high) break;
+      if (bounds[i] >= high) break;
       if (sums[i] >= wanted) {
-        low = bound;
+        low = bounds[i];
       } else {
-        high = bound;
+        high = bounds[i];
         above = sums[i];
         break;
       }

@@ -50,8 +50,7 @@ class GpuBench {
   Status decode(DecodeGraphs& graphs, int64_t rows, int64_t context, const char* path);
   Status prefill(int64_t tokens, int64_t cached, const char* what);
   Result<DecodeGraphs> graphs(DecodePath path) const;
-  Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix,
-                      const DecodeSchedule& schedule);
+  Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
   Status attention_alone(int64_t context);
 
   CudaStream stream_;

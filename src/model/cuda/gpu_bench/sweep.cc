@@ -11,8 +11,7 @@
 
 namespace crible::cuda {
 
-Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix,
-                              const DecodeSchedule& schedule) {
+Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix) {
   const DecoderShape& s = weights_->shape();
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
   CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(first.columns * 2));
@@ -26,16 +25,14 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue, const D
                     {.x = x.as<__nv_bfloat16>(), .x_stride = m.columns, .rows = 1,
                      .norm_weight = norm ? layer.attention_norm : nullptr, .epsilon = s.epsilon, .weight = m.data,
                      .weight_scale = m.scale, .out = out.data(), .out_stride = outputs,
-                     .out_features = static_cast<int>(outputs), .in_features = static_cast<int>(m.columns)},
-                    schedule);
+                     .out_features = static_cast<int>(outputs), .in_features = static_cast<int>(m.columns)});
     }
     return Status();
   }));
   CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
   const double bytes_per_weight = first.type == WeightType::kBf16 ? 2 : 1;
-  report(fmt::format("{} alone, {} layers, prefetch {} KB, trigger {}", name, s.layers, schedule.prefetch_bytes / 1024,
-                     schedule.trigger_tiles),
-         ms, {.bytes = static_cast<double>(s.layers * first.rows * first.columns) * bytes_per_weight},
+  report(fmt::format("{} alone, {} layers", name, s.layers), ms,
+         {.bytes = static_cast<double>(s.layers * first.rows * first.columns) * bytes_per_weight},
          fmt::format("{:.2f} us each", ms * 1e3 / static_cast<double>(s.layers)));
   return {};
 }
@@ -71,11 +68,10 @@ Status GpuBench::attention_alone(int64_t context) {
 }
 
 Status GpuBench::sweep() {
-  const DecodeSchedule usual = {};
-  CRIBLE_RETURN_IF_ERROR(linear_alone("qkv", DecodeEpilogue::kStore, &DecoderLayer::qkv, usual));
-  CRIBLE_RETURN_IF_ERROR(linear_alone("output", DecodeEpilogue::kAddResidual, &DecoderLayer::output, usual));
-  CRIBLE_RETURN_IF_ERROR(linear_alone("gate_up", DecodeEpilogue::kSiluMul, &DecoderLayer::gate_up, usual));
-  CRIBLE_RETURN_IF_ERROR(linear_alone("down", DecodeEpilogue::kAddResidual, &DecoderLayer::down, usual));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("qkv", DecodeEpilogue::kStore, &DecoderLayer::qkv));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("output", DecodeEpilogue::kAddResidual, &DecoderLayer::output));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("gate_up", DecodeEpilogue::kSiluMul, &DecoderLayer::gate_up));
+  CRIBLE_RETURN_IF_ERROR(linear_alone("down", DecodeEpilogue::kAddResidual, &DecoderLayer::down));
   for (const int64_t context : {1024, 16384}) CRIBLE_RETURN_IF_ERROR(attention_alone(context));
   CRIBLE_TRY(DecodeGraphs best, graphs(DecodePath::kBest));
   FusedSchedule& schedule = model_->decoder.fused_schedule();
@@ -89,21 +85,15 @@ Status GpuBench::sweep() {
     return {};
   };
   CRIBLE_RETURN_IF_ERROR(measure("as chosen"));
-  DecodeSchedule FusedSchedule::*const kinds[] = {&FusedSchedule::qkv, &FusedSchedule::output, &FusedSchedule::gate_up,
-                                                 &FusedSchedule::down, &FusedSchedule::head};
-  for (const int trigger : {0, 1, 2, 100}) {
-    for (const int kilobytes : {0, 64, 128, 192, 256}) {
-      for (const auto kind : kinds) schedule.*kind = {.prefetch_bytes = kilobytes * 1024, .trigger_tiles = trigger};
-      CRIBLE_RETURN_IF_ERROR(measure(fmt::format("all: prefetch {} KB, trigger {}", kilobytes, trigger)));
-    }
-  }
-  const char* names[] = {"qkv", "output", "gate_up", "down", "head"};
-  for (int k = 0; k < 5; ++k) {
-    for (const int trigger : {0, 1, 100}) {
-      for (const int kilobytes : {0, 64, 256}) {
-        schedule.*kinds[k] = {.prefetch_bytes = kilobytes * 1024, .trigger_tiles = trigger};
-        CRIBLE_RETURN_IF_ERROR(measure(fmt::format("{}: prefetch {} KB, trigger {}", names[k], kilobytes, trigger)));
-      }
+  struct Kind {
+    const char* name;
+    int FusedSchedule::*prefetch;
+  };
+  for (const Kind& kind : {Kind{"qkv", &FusedSchedule::qkv_prefetch}, {"output", &FusedSchedule::output_prefetch},
+                           {"gate_up", &FusedSchedule::gate_up_prefetch}, {"down", &FusedSchedule::down_prefetch}}) {
+    for (const int kilobytes : {0, 64, 128, 256}) {
+      schedule.*kind.prefetch = kilobytes * 1024;
+      CRIBLE_RETURN_IF_ERROR(measure(fmt::format("{}: prefetch {} KB", kind.name, kilobytes)));
     }
   }
   for (const int cluster : {4, 8, 16}) {
