@@ -23,7 +23,7 @@ struct DecoderLayer {
 class Decoder final : public Model {
  public:
   Decoder(DecoderDescription description, Norm output_norm)
-      : config_(std::move(description.config)), traits_(description.traits), output_norm_(std::move(output_norm)) {}
+      : description_(std::move(description)), output_norm_(std::move(output_norm)) {}
   Status load(Checkpoint& checkpoint, Stream& stream);
 
   const ModelInfo& info() const override { return info_; }
@@ -47,8 +47,8 @@ class Decoder final : public Model {
   }
 
   ModelInfo info_;
-  ModelConfig config_;
-  DecoderTraits traits_;
+  const DecoderDescription description_;
+  const ModelConfig& config_ = description_.config;
   PackedMatrix embedding_;
   std::vector<DecoderLayer> layers_;
   Norm output_norm_;
@@ -85,15 +85,14 @@ Status Decoder::load(Checkpoint& checkpoint, Stream& stream) {
 }
 
 Status Decoder::load_layer(Checkpoint& checkpoint, int64_t index, Stream& stream) {
-  const DecoderDescription description{.config = config_, .traits = traits_};
-  CRIBLE_TRY(AttentionBlock attention, AttentionBlock::load(checkpoint, description, index, stream));
+  CRIBLE_TRY(AttentionBlock attention, AttentionBlock::load(checkpoint, description_, index, stream));
   // Which layers of a mixture are dense, the tensors tell.
   if (config_.experts > 0 && checkpoint.has(fmt::format("blk.{}.ffn_gate_inp.weight", index))) {
-    CRIBLE_TRY(ExpertBlock experts, ExpertBlock::load(checkpoint, description, index, stream));
+    CRIBLE_TRY(ExpertBlock experts, ExpertBlock::load(checkpoint, description_, index, stream));
     layers_.push_back({std::move(attention), std::move(experts)});
     return {};
   }
-  CRIBLE_TRY(FeedForwardBlock dense, FeedForwardBlock::load(checkpoint, description, index, stream));
+  CRIBLE_TRY(FeedForwardBlock dense, FeedForwardBlock::load(checkpoint, description_, index, stream));
   layers_.push_back({std::move(attention), std::move(dense)});
   return {};
 }
@@ -133,7 +132,7 @@ void Decoder::forward(Stream& stream, const BatchView& batch, const ForwardBuffe
   CHECK(a.bytes <= static_cast<int64_t>(buffers.arena.size()), "a step of {} tokens needs an arena of {} bytes",
         batch.num_tokens, a.bytes);
   embed(stream, batch, {.table = &embedding_, .out = a.residual, .out_stride = config_.embedding,
-                        .scale = traits_.embedding_scale});
+                        .scale = description_.traits.embedding_scale});
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].attention.forward(stream, batch, config_, rope_of(i), buffers.cache[i], a);
     std::visit([&](const auto& block) { block.forward(stream, batch.num_tokens, config_, a); },
