@@ -268,7 +268,10 @@ Task<bool> Connection::answer_completion(const Route& route, HttpRequest request
     const ApiError api_error = to_api_error(error);
     co_return co_await reply_error(api_error, false);
   }
-  if (auto refusal = refuse_for_queue()) co_return co_await reply(std::move(*refusal), keep_alive(request));
+  if (auto refusal = refuse_for_queue()) {
+    HttpReply full = std::move(*refusal);
+    co_return co_await reply(std::move(full), keep_alive(request));
+  }
   const bool chat = route.kind == RouteKind::kChatCompletion;
   const CompletionKind kind = chat ? CompletionKind::kChat : CompletionKind::kText;
   const auto prepare = [&] { return prepare_completion(kind, request.body, context_.served_model()); };
