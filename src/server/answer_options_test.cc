@@ -54,7 +54,7 @@ json joined(const std::string& body, bool chat) {
     }
     EXPECT_EQ(chunk["choices"].size(), 1u);
     const json& part = chunk["choices"][0];
-    json& choice = choices[part["index"].get<int>()];
+    json& choice = choices.try_emplace(part["index"].get<int>(), json::object()).first->second;
     EXPECT_FALSE(choice.contains("finish_reason")) << "nothing follows the end of a choice";
     if (!part["finish_reason"].is_null()) choice["finish_reason"] = part["finish_reason"];
     const std::string text = chat ? part["delta"].value("content", "") : part["text"].get<std::string>();
