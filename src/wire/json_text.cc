@@ -69,6 +69,10 @@ ApiResult<Json> parse_json(std::string_view text) {
   if (nesting_depth(text) > kMaxJsonDepth) {
     return bad_field({}, fmt::format("the request body nests deeper than {} levels", kMaxJsonDepth));
   }
+  // The parser takes this byte for the end of the text and would not see what follows.
+  if (text.find('\0') != std::string_view::npos) {
+    return bad_field({}, "the request body is not valid JSON: it holds a NUL byte");
+  }
   try {
     return Json::parse(text);
   } catch (const Json::exception& e) {

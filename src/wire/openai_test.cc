@@ -194,7 +194,7 @@ TEST(Openai, HostileJsonIsRefusedCheaplyAndSaidInAscii) {
   const std::string deep(1'000'000, '[');
   for (const std::string& text : {std::string(), deep, std::string("{\"a\":1} x"), std::string("{\"a\":\"\xff\"}"),
                                   std::string("{\"a\":\"\\ud800\"}"), std::string("{\"a\":1,}"), std::string("nan"),
-                                  std::string("{\"a\":\"\x01\"}"), std::string(1, '\0')}) {
+                                  std::string("{\"a\":\"\x01\"}"), std::string(1, '\0'), std::string("{}\0x", 4)}) {
     const auto parsed = parse_json(text);
     ASSERT_FALSE(parsed) << text.substr(0, 40);
     EXPECT_LT(parsed.error().message.size(), 600u);
