@@ -125,12 +125,24 @@ def test_logit_bias_bans_and_forces(client):
 def test_penalties_end_repetition(client):
     prompt = "la la la la la la la la"
     plain = ids_of(client, prompt=prompt, max_tokens=40)
-    for fields in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"extra": {"repetition_penalty": 1.8}},
-                   {"extra": {"dry_multiplier": 5, "dry_base": 2, "dry_allowed_length": 1, "dry_sequence_breakers": []}}):
+    for fields in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"extra": {"repetition_penalty": 1.8}}):
         penalised = ids_of(client, prompt=prompt, max_tokens=40, **fields)
         assert len(set(penalised)) > len(set(plain)), fields
     # A frequency penalty below zero is an invitation.
     assert len(set(ids_of(client, prompt=prompt, max_tokens=40, frequency_penalty=-2))) <= len(set(plain))
+
+
+def test_dry_forbids_what_was_said_before(client):
+    def repeated_triples(extra):
+        tokens = ids_of(client, prompt="one two three four, one two three four, one two", max_tokens=60, extra=extra)
+        triples = list(zip(tokens, tokens[1:], tokens[2:]))
+        return len(triples) - len(set(triples))
+
+    dry = {"dry_multiplier": 100, "dry_base": 1, "dry_allowed_length": 2}
+    assert repeated_triples({}) > 0
+    assert repeated_triples({**dry, "dry_sequence_breakers": []}) == 0
+    # Where every token breaks there is no sequence to repeat.
+    assert repeated_triples({**dry, "dry_sequence_breakers": [" ", ",", *"abcdefghijklmnopqrstuvwxyz"]}) > 0
 
 
 @pytest.mark.parametrize("extra", [{"min_p": 1.0}, {"top_k": 1}, {"min_p": 0.999, "typical_p": 1.0}])
