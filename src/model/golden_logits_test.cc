@@ -106,7 +106,7 @@ TEST_P(GoldenLogits, AgreeWithTransformers) {
 TEST_P(GoldenLogits, DoNotDependOnChunksOrCompany) {
   const std::vector<TokenId> tokens = golden_tokens();
   const auto vocabulary = static_cast<size_t>(model_->info().vocabulary);
-  for (const DType cache_type : {DType::kF32, DType::kF16}) {
+  for (const DType cache_type : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {
     const std::vector<float> alone = whole(tokens, cache_type);
     std::mt19937 random(static_cast<unsigned>(cache_type) + 11);
     constexpr int64_t kSequences = 3, kMaxTokens = 48;
