@@ -11,6 +11,12 @@ tl::unexpected<Error> wrong_type(std::string_view where, std::string_view name, 
 
 }  // namespace
 
+nlohmann::json parse_file_json(std::string_view text) {
+  // The parser takes this byte for the end of the text and would not see what follows.
+  if (text.find('\0') != std::string_view::npos) return nlohmann::json(nlohmann::json::value_t::discarded);
+  return nlohmann::json::parse(text, nullptr, false);
+}
+
 const nlohmann::json* find_member(const nlohmann::json& object, std::string_view name) {
   if (!object.is_object()) return nullptr;
   const auto found = object.find(name);

@@ -11,6 +11,10 @@
 
 namespace crible {
 
+// The document of a file's text; "discarded" when it is not JSON. Without exceptions, and the parser
+// keeps no recursion, so deep nesting is no danger.
+nlohmann::json parse_file_json(std::string_view text);
+
 // Null when object is no object or has no such member.
 const nlohmann::json* find_member(const nlohmann::json& object, std::string_view name);
 

@@ -27,7 +27,7 @@ Result<JsonFile> read_json(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return file;
   CRIBLE_TRY(const std::string text, read_file(path));
-  file.content = json::parse(text, nullptr, false);
+  file.content = parse_file_json(text);
   if (!file.content.is_object()) return fail(ErrorCode::kCorrupt, "{}: not a JSON object", file.path);
   return file;
 }

@@ -185,8 +185,7 @@ class ModelReader {
 }  // namespace
 
 Result<TokenizerParts> read_tokenizer_json(std::string_view text, std::string source) {
-  // Without exceptions; the parser keeps no recursion, so deep nesting is no danger.
-  const json root = json::parse(text, nullptr, false);
+  const json root = parse_file_json(text);
   if (!root.is_object()) return fail(ErrorCode::kCorrupt, "{}: not a JSON object", source);
   TokenizerParts parts;
   CRIBLE_TRY(parts.normalizer, read_normalizer(part_of(root, "normalizer"), source));

@@ -128,6 +128,8 @@ TEST(TokenizerJson, WhatBreaksTheFormatIsCorrupt) {
   const auto broken = read_tokenizer_json("{\"model\":", "dir/tokenizer.json");
   ASSERT_FALSE(broken);
   EXPECT_EQ(broken.error().code, ErrorCode::kCorrupt);
+  const std::string trailing = small().dump() + std::string(1, '\0') + "x";
+  EXPECT_FALSE(read_tokenizer_json(trailing, "dir/tokenizer.json"));
 }
 
 TEST(TokenizerJson, HostileMegabytesEncodeAndComeBack) {
