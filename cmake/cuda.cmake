@@ -5,6 +5,10 @@
 # sources are NAME_cuda.cc, NAME_cuda.cu and everything under a folder cuda/.
 set(CMAKE_CUDA_ARCHITECTURES 90a-real)
 enable_language(CUDA)
+# CMake 3.25 has no name for CUDA C++20: the newest it knows stands for it.
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA17_STANDARD_COMPILE_OPTION -std=c++20)
+set(CMAKE_CUDA17_EXTENSION_COMPILE_OPTION -std=c++20)
 find_package(CUDAToolkit 13.0 REQUIRED)
 
 # One heavy template at a time: a single attention kernel takes up to 4 GB to compile.
@@ -18,9 +22,8 @@ endif()
 if(CCACHE_PROGRAM)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
 endif()
-# CMake 3.25 has no name for CUDA C++20.
 string(APPEND CMAKE_CUDA_FLAGS
-       " -std=c++20 --expt-relaxed-constexpr -static-global-template-stub=false -Xcompiler=-Wall,-Wno-unused"
+       " --expt-relaxed-constexpr -static-global-template-stub=false -Xcompiler=-Wall,-Wno-unused"
        # fmt 9 takes nvcc for a compiler without constexpr.
        " -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL=")
 set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG")
@@ -59,7 +62,7 @@ endfunction()
 
 crible_cuda_part(device)
 crible_cuda_part(ops DEPS crible_device_cuda LINK CUDA::cublasLt)
-crible_cuda_part(model DEPS crible_ops_cuda)
+crible_cuda_part(model DEPS crible_ops_cuda crible_model)
 
 if(CRIBLE_TESTS)
   get_property(tests GLOBAL PROPERTY CRIBLE_CUDA_TESTS)

@@ -11,17 +11,6 @@
 #include "ops/silu_mul/silu_mul_cuda.h"
 
 namespace crible::cuda {
-namespace {
-
-std::vector<double> rope_frequencies(const DecoderShape& s) {
-  std::vector<double> frequencies(static_cast<size_t>(s.head_size / 2));
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] = std::pow(s.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_size));
-  }
-  return frequencies;
-}
-
-}  // namespace
 
 Decoder::Activations Decoder::lay_out(const DecoderShape& s, const StepLimits& limits, std::byte* memory) {
   // Attention and the feed-forward block are never active together: the larger decides.
@@ -46,13 +35,14 @@ int64_t Decoder::arena_bytes(const DecoderShape& shape, const StepLimits& limits
   return lay_out(shape, limits, nullptr).bytes;
 }
 
-Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& weights, const StepLimits& limits) {
+Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& weights, const RopeTable& rope,
+                                const StepLimits& limits) {
   const DecoderShape& s = weights.shape();
   CRIBLE_TRY(Matmul matmul, Matmul::create());
   CRIBLE_TRY(PagedAttention attention,
              PagedAttention::create(s.attention(), {limits.max_tokens, limits.max_sequences}));
   Decoder decoder(weights, std::move(matmul), std::move(attention));
-  CRIBLE_TRY(decoder.rope_, DeviceRopeTable::create(rope_frequencies(s), s.context_length, 1.0, s.pairing));
+  CRIBLE_TRY(decoder.rope_, DeviceRopeTable::upload(rope, s.pairing));
   CRIBLE_TRY(decoder.arena_, DeviceBuffer::allocate(arena_bytes(s, limits)));
   decoder.a_ = lay_out(s, limits, decoder.arena_.as<std::byte>());
   prepare_decode_linear();

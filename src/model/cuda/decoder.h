@@ -37,7 +37,8 @@ struct FusedSchedule {
 class Decoder {
  public:
   // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two.
-  static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights, const StepLimits& limits);
+  static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights, const RopeTable& rope,
+                                const StepLimits& limits);
   static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits);
 
   // Once before forward(), with the step's host arrays: the schedule of attention. graph: StepBatch::plan_input.

@@ -27,7 +27,7 @@ DecoderWeights upload(const ReferenceDecoder& reference, WeightType type) {
   };
   matrix(weights.embedding(), reference.embedding);
   if (!reference.shape.tied) matrix(weights.head(), reference.head);
-  vector(const_cast<__nv_bfloat16*>(weights.output_norm()), reference.output_norm);
+  vector(weights.output_norm(), reference.output_norm);
   for (size_t i = 0; i < reference.layers.size(); ++i) {
     const ReferenceLayer& from = reference.layers[i];
     const DecoderLayer& to = weights.layers()[i];
@@ -118,7 +118,7 @@ class DecoderCuda : public GpuTest {
     const auto& tokens = texts.tokens;
     const auto& expected = texts.logits;
     const auto& prompt = texts.prompt;
-    Decoder decoder = Decoder::create(stream(), weights, kLimits).value();
+    Decoder decoder = Decoder::create(stream(), weights, plain_rope_table(weights.shape()), kLimits).value();
     const KvPool cache = KvPool::create(s, 32 * 32).value();
     EXPECT_EQ(cudaMemset(cache.data(), 0xFF, static_cast<size_t>(cache.bytes())), cudaSuccess);
     const DeviceArray<float> logits(static_cast<size_t>(kLimits.max_logit_rows * s.vocabulary));
@@ -205,7 +205,7 @@ TEST_F(DecoderCuda, RandomWeightsGiveFiniteLogitsOfOrdinarySize) {
   for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
     DecoderWeights weights = DecoderWeights::allocate(shape, type).value();
     weights.fill_random(stream(), 3);
-    Decoder decoder = Decoder::create(stream(), weights, kLimits).value();
+    Decoder decoder = Decoder::create(stream(), weights, plain_rope_table(weights.shape()), kLimits).value();
     const KvPool cache = KvPool::create(shape, 64).value();
     const DeviceArray<float> logits(static_cast<size_t>(kLimits.max_logit_rows * shape.vocabulary));
     DecodeGraphs graphs(decoder, cache, StepBatch::create(kLimits).value(), logits.data());

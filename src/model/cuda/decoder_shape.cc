@@ -9,7 +9,8 @@ AttentionShape DecoderShape::attention() const {
           .kv_heads = kv_heads,
           .head_size = head_size,
           .block_size = 16,
-          .scale = 1.0f / std::sqrt(static_cast<float>(head_size))};
+          .scale = static_cast<float>(attention_scale > 0 ? attention_scale
+                                                          : 1.0 / std::sqrt(static_cast<double>(head_size)))};
 }
 
 DecoderShape qwen3_8b() {
@@ -22,6 +23,14 @@ DecoderShape qwen3_8b() {
           .vocabulary = 151936,
           .context_length = 40960,
           .qk_norm = true};
+}
+
+RopeTable plain_rope_table(const DecoderShape& shape) {
+  std::vector<double> frequencies(static_cast<size_t>(shape.head_size / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = std::pow(shape.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_size));
+  }
+  return make_rope_table(frequencies, shape.context_length, 1.0);
 }
 
 }  // namespace crible::cuda

@@ -22,7 +22,8 @@ struct DecoderShape {
   bool qkv_bias = false;
   bool tied = false;  // the head is the embedding
   float epsilon = 1e-6f;
-  double rope_base = 1e6;
+  double attention_scale = 0;  // of query · key; 0: 1 / √head_size
+  double rope_base = 1e6;      // of plain_rope_table(); a checkpoint's own table may be scaled
   RopePairing pairing = RopePairing::kHalves;
 
   int64_t query_size() const { return heads * head_size; }
@@ -36,5 +37,8 @@ struct DecoderShape {
 };
 
 DecoderShape qwen3_8b();
+
+// Unscaled rotary positions of base rope_base, for weights that come from no checkpoint.
+RopeTable plain_rope_table(const DecoderShape& shape);
 
 }  // namespace crible::cuda

@@ -52,7 +52,7 @@ class DecoderWeights {
   std::span<const DecoderLayer> layers() const { return layers_; }
   const DeviceMatrix& embedding() const { return embedding_; }
   const DeviceMatrix& head() const { return shape_.tied ? embedding_ : head_; }
-  const __nv_bfloat16* output_norm() const { return output_norm_; }
+  __nv_bfloat16* output_norm() const { return output_norm_; }
 
  private:
   void lay_out(DeviceArena& arena);

@@ -240,6 +240,29 @@ __device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int element
   }
 }
 
+// One tile of keys, with their values behind them, of which the first `present` tokens are there: the group's share.
+template <int kHeadSize, int kHeads>
+__device__ inline void attend_tile(RunningSoftmax<kHeads>& softmax, const float (&q)[kHeads][kVector],
+                                   const __nv_bfloat16* keys, int group, int present) {
+  using S = Sizes<kHeadSize, kHeads>;
+  float scores[S::kGroupTokens][kHeads];
+  Bf16Vector v[S::kGroupTokens];
+#pragma unroll
+  for (int i = 0; i < S::kGroupTokens; ++i) {
+    const int token = group + i * S::kGroups;
+    dot<kHeads>(q, load_vector(keys + token * kHeadSize), scores[i]);
+    v[i] = load_vector(keys + (kTileTokens + token) * kHeadSize);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      const float score = lane_sum<S::kLanes>(scores[i][h]);
+      scores[i][h] = token < present ? score : -INFINITY;
+    }
+    // What lies there from before may be anything, and 0 · NaN is not 0.
+    if (token >= present) v[i] = to_vector({0, 0, 0, 0, 0, 0, 0, 0});
+  }
+  softmax.add(scores, v);
+}
+
 template <int kHeadSize, int kHeads>
 __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attention_kernel(DecodeAttentionArgs a) {
   using S = Sizes<kHeadSize, kHeads>;
@@ -288,24 +311,7 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attentio
     wait_for_all_but_one_copy();
     __syncthreads();
     const __nv_bfloat16* keys = stages + tile % kStages * S::kStageElements + lane * kVector;
-    const __nv_bfloat16* values = keys + kTileTokens * kHeadSize;
-    float scores[S::kGroupTokens][kHeads];
-    Bf16Vector v[S::kGroupTokens];
-#pragma unroll
-    for (int i = 0; i < S::kGroupTokens; ++i) {
-      const int token = group + i * S::kGroups;
-      const bool present = begin + tile * kTileTokens + token < end;
-      dot<kHeads>(q, load_vector(keys + token * kHeadSize), scores[i]);
-      v[i] = load_vector(values + token * kHeadSize);
-#pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-        const float score = lane_sum<S::kLanes>(scores[i][h]);
-        scores[i][h] = present ? score : -INFINITY;
-      }
-      // What lies there from before may be anything, and 0 · NaN is not 0.
-      if (!present) v[i] = to_vector({0, 0, 0, 0, 0, 0, 0, 0});
-    }
-    softmax.add(scores, v);
+    attend_tile<kHeadSize, kHeads>(softmax, q, keys, group, end - begin - tile * kTileTokens);
     __syncthreads();
     if (tile + kStages < tiles) reader.request(tile + kStages, stages + tile % kStages * S::kStageElements);
     commit_copies();

@@ -20,7 +20,7 @@ class DecodeAttentionCuda : public GpuTest {
     for (const int64_t context : contexts) lengths.push_back({context, 1});
     PagedGpuCase c(random, shape, lengths);
     const DeviceRopeTable device_table =
-        DeviceRopeTable::create(test_rope_frequencies(shape.head_size), 8192, 1.0, pairing).value();
+        DeviceRopeTable::upload(make_rope_table(test_rope_frequencies(shape.head_size), 8192, 1.0), pairing).value();
     const int64_t all = shape.heads + 2 * shape.kv_heads;
     const Bf16s qkv = random_bf16(random, c.tokens * all * shape.head_size);
     const Bf16s q_norm = random_bf16(random, shape.head_size), k_norm = random_bf16(random, shape.head_size);

@@ -15,7 +15,7 @@ class KvWriteCuda : public GpuTest {
     const PagedGpuArrays arrays(c);
     const int64_t all = shape.heads + 2 * shape.kv_heads, width = all * shape.head_size;
     const DeviceRopeTable device_table =
-        DeviceRopeTable::create(test_rope_frequencies(shape.head_size), 256, 1.0, pairing).value();
+        DeviceRopeTable::upload(make_rope_table(test_rope_frequencies(shape.head_size), 256, 1.0), pairing).value();
     Bf16s qkv = random_bf16(random, c.tokens * width);
     const Bf16s bias = random_bf16(random, width), q_norm = random_bf16(random, shape.head_size);
     const Bf16s k_norm = random_bf16(random, shape.head_size);

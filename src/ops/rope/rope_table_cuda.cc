@@ -2,29 +2,26 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cmath>
 #include <vector>
 
 #include "device/cuda/cuda_status.h"
 
 namespace crible::cuda {
 
-Result<DeviceRopeTable> DeviceRopeTable::create(const std::vector<double>& inverse_frequencies, int64_t positions,
-                                                double attention_factor, RopePairing pairing) {
-  std::vector<float2> pairs;
-  pairs.reserve(inverse_frequencies.size() * static_cast<size_t>(positions));
-  for (int64_t p = 0; p < positions; ++p) {
-    for (const double frequency : inverse_frequencies) {
-      const double angle = static_cast<double>(p) * frequency;
-      pairs.push_back({static_cast<float>(std::cos(angle) * attention_factor),
-                       static_cast<float>(std::sin(angle) * attention_factor)});
-    }
+Result<DeviceRopeTable> DeviceRopeTable::upload(const RopeTable& table, RopePairing pairing) {
+  const size_t half = static_cast<size_t>(table.rotary_size / 2);
+  std::vector<float2> pairs(half * static_cast<size_t>(table.max_positions));
+  std::vector<float> cosine(half);
+  std::vector<float> sine(half);
+  for (size_t p = 0; p < static_cast<size_t>(table.max_positions); ++p) {
+    table.row(static_cast<int64_t>(p), cosine.data(), sine.data());
+    for (size_t i = 0; i < half; ++i) pairs[p * half + i] = {cosine[i], sine[i]};
   }
   const size_t bytes = pairs.size() * sizeof(float2);
   DeviceRopeTable result;
   CRIBLE_TRY(result.buffer_, DeviceBuffer::allocate(static_cast<int64_t>(bytes)));
   CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy(result.buffer_.data(), pairs.data(), bytes, cudaMemcpyHostToDevice));
-  result.positions_ = static_cast<int>(positions);
+  result.positions_ = static_cast<int>(table.max_positions);
   result.interleaved_ = pairing == RopePairing::kInterleaved;
   return result;
 }

@@ -6,7 +6,6 @@
 #include <vector_types.h>
 
 #include <cstdint>
-#include <vector>
 
 #include "base/result.h"
 #include "device/cuda/device_buffer.h"
@@ -23,9 +22,8 @@ struct RopeView {
 class DeviceRopeTable {
  public:
   DeviceRopeTable() = default;
-  // inverse_frequencies: [head_size / 2], the whole head is rotated; attention_factor as in make_rope_table().
-  static Result<DeviceRopeTable> create(const std::vector<double>& inverse_frequencies, int64_t positions,
-                                        double attention_factor, RopePairing pairing);
+  // The whole head is rotated: table.rotary_size is the head size.
+  static Result<DeviceRopeTable> upload(const RopeTable& table, RopePairing pairing);
   RopeView view() const;
 
  private:

@@ -44,8 +44,7 @@ Status GpuBench::attention_alone(int64_t context) {
   CRIBLE_RETURN_IF_ERROR(batch.send(stream_, step.view()));
   CRIBLE_TRY(const DeviceBuffer qkv, DeviceBuffer::allocate(s.qkv_size() * 2));
   CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(s.query_size() * 2));
-  CRIBLE_TRY(const DeviceRopeTable rope,
-             DeviceRopeTable::create(std::vector<double>(static_cast<size_t>(s.head_size / 2), 0.1), 32768, 1.0, s.pairing));
+  CRIBLE_TRY(const DeviceRopeTable rope, DeviceRopeTable::upload(plain_rope_table(s), s.pairing));
   for (const int cluster : {4, 8, 16}) {
     CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
       for (int64_t i = 0; i < s.layers; ++i) {
