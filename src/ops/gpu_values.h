@@ -18,7 +18,9 @@ using Bf16s = std::vector<__nv_bfloat16>;
 // One rounding to BF16 (8 significant bits) errs by at most this share.
 inline constexpr double kBf16Epsilon = 0x1p-8;
 
-inline double exact(__nv_bfloat16 value) { return static_cast<double>(__bfloat162float(value)); }
+inline double exact(__nv_bfloat16 value) {
+  return static_cast<double>(__bfloat162float(value));
+}
 
 inline Bf16s to_bf16(const std::vector<float>& values) {
   Bf16s rounded;
@@ -35,7 +37,9 @@ inline std::vector<double> to_doubles(const Bf16s& values) {
   for (const __nv_bfloat16 v : values) wide.push_back(exact(v));
   return wide;
 }
-inline std::vector<double> to_doubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
+inline std::vector<double> to_doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
 
 // Each element within `share` of its own size or `floor`: for results that are one rounding away.
 template <typename Values>

@@ -10,7 +10,8 @@ constexpr int kInFlight = 8;
 __global__ void __launch_bounds__(kThreads, 2) read_kernel(const uint4* data, int64_t count, uint32_t* sink) {
   uint32_t mixed = 0;
   const int64_t step = int64_t{gridDim.x} * kThreads * kInFlight;
-  for (int64_t start = blockIdx.x * int64_t{kThreads * kInFlight} + threadIdx.x; start < count; start += step) {
+  for (int64_t start = blockIdx.x * int64_t{kThreads * kInFlight} + threadIdx.x; start < count;
+       start += step) {
     uint4 values[kInFlight];
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {

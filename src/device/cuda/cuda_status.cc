@@ -4,7 +4,8 @@ namespace crible::cuda {
 
 Status status_of(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return {};
-  const ErrorCode code = error == cudaErrorMemoryAllocation ? ErrorCode::kResourceExhausted : ErrorCode::kInternal;
+  const ErrorCode code =
+      error == cudaErrorMemoryAllocation ? ErrorCode::kResourceExhausted : ErrorCode::kInternal;
   return fail(code, "CUDA: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
@@ -20,12 +21,14 @@ Status device_available() {
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {
     (void)cudaGetLastError();
-    return fail(ErrorCode::kUnavailable, "no GPU: {}", error == cudaSuccess ? "none found" : cudaGetErrorString(error));
+    return fail(ErrorCode::kUnavailable, "no GPU: {}",
+                error == cudaSuccess ? "none found" : cudaGetErrorString(error));
   }
   int major = 0;
   CRIBLE_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   if (major != kHopper) {
-    return fail(ErrorCode::kUnsupported, "GPU 0 has compute capability {}.x; this build is for Hopper (9.0)", major);
+    return fail(ErrorCode::kUnsupported, "GPU 0 has compute capability {}.x; this build is for Hopper (9.0)",
+                major);
   }
   return {};
 }

@@ -27,8 +27,8 @@ Status device_available();
   CRIBLE_RETURN_IF_ERROR(::crible::cuda::status_of((expression), #expression))
 
 // For calls that only a broken invariant or a sticky error can fail.
-#define CRIBLE_CUDA_CHECK(expression)                                                  \
-  do {                                                                                 \
-    const cudaError_t cuda_error_ = (expression);                                      \
-    CHECK(cuda_error_ == cudaSuccess, "{}", cudaGetErrorString(cuda_error_));          \
+#define CRIBLE_CUDA_CHECK(expression)                                         \
+  do {                                                                        \
+    const cudaError_t cuda_error_ = (expression);                             \
+    CHECK(cuda_error_ == cudaSuccess, "{}", cudaGetErrorString(cuda_error_)); \
   } while (false)

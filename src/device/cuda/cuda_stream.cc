@@ -12,12 +12,14 @@ Result<CudaStream> CudaStream::create() {
 CudaStream::~CudaStream() {
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
 }
-Status CudaStream::synchronize() const { return status_of(cudaStreamSynchronize(stream_), "wait for the GPU"); }
+Status CudaStream::synchronize() const {
+  return status_of(cudaStreamSynchronize(stream_), "wait for the GPU");
+}
 
 Result<CudaEvent> CudaEvent::create(Timing timing) {
   CudaEvent event;
-  CRIBLE_CUDA_RETURN_IF_ERROR(
-      cudaEventCreateWithFlags(&event.event_, timing == Timing::kOn ? cudaEventDefault : cudaEventDisableTiming));
+  CRIBLE_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(
+      &event.event_, timing == Timing::kOn ? cudaEventDefault : cudaEventDisableTiming));
   return event;
 }
 CudaEvent::~CudaEvent() {
@@ -26,7 +28,9 @@ CudaEvent::~CudaEvent() {
 Status CudaEvent::record(const CudaStream& stream) const {
   return status_of(cudaEventRecord(event_, stream.get()), "record an event");
 }
-Status CudaEvent::synchronize() const { return status_of(cudaEventSynchronize(event_), "wait for an event"); }
+Status CudaEvent::synchronize() const {
+  return status_of(cudaEventSynchronize(event_), "wait for an event");
+}
 Result<double> CudaEvent::elapsed_ms(const CudaEvent& start, const CudaEvent& end) {
   float ms = 0;
   CRIBLE_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&ms, start.event_, end.event_));

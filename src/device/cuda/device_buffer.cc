@@ -23,9 +23,9 @@ Result<OwnedMemory<kPlace>> OwnedMemory<kPlace>::allocate(int64_t bytes) {
                                       : cudaMallocHost(&memory.data_, static_cast<size_t>(bytes));
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
-    return tl::unexpected<Error>(
-        status_of(error, fmt::format("allocate {} {}", format_bytes(bytes), on_device ? "on the GPU" : "page-locked"))
-            .error());
+    return tl::unexpected<Error>(status_of(error, fmt::format("allocate {} {}", format_bytes(bytes),
+                                                              on_device ? "on the GPU" : "page-locked"))
+                                     .error());
   }
   memory.bytes_ = bytes;
   return memory;

@@ -32,7 +32,9 @@ class OwnedMemory {
   void* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   void* data_ = nullptr;

@@ -49,10 +49,12 @@ TEST_F(DeviceRoom, AGraphReplaysWhatWasCaptured) {
   std::iota(values.begin(), values.end(), 7);
   const DeviceArray<int32_t> source = to_device(values);
   const DeviceArray<int32_t> target(values.size());
-  const CudaGraph graph = CudaGraph::capture(stream(), [&] {
-    return status_of(cudaMemcpyAsync(target.data(), source.data(), values.size() * sizeof(int32_t),
-                                     cudaMemcpyDeviceToDevice, stream().get()), "copy");
-  }).value();
+  const CudaGraph graph =
+      CudaGraph::capture(stream(), [&] {
+        return status_of(cudaMemcpyAsync(target.data(), source.data(), values.size() * sizeof(int32_t),
+                                         cudaMemcpyDeviceToDevice, stream().get()),
+                         "copy");
+      }).value();
   EXPECT_NE(target.host(), values) << "capturing must not run the work";
   ASSERT_TRUE(graph.launch(stream()));
   finish();
@@ -60,7 +62,8 @@ TEST_F(DeviceRoom, AGraphReplaysWhatWasCaptured) {
 }
 
 TEST_F(DeviceRoom, AFailedCaptureLeavesTheStreamUsable) {
-  const auto graph = CudaGraph::capture(stream(), [] { return Status(fail(ErrorCode::kInvalidArgument, "no")); });
+  const auto graph =
+      CudaGraph::capture(stream(), [] { return Status(fail(ErrorCode::kInvalidArgument, "no")); });
   ASSERT_FALSE(graph);
   EXPECT_EQ(graph.error().code, ErrorCode::kInvalidArgument);
   const DeviceArray<int32_t> target(4);

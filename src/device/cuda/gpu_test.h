@@ -17,11 +17,13 @@
 
 namespace crible::cuda {
 
-// A device array of known length. All bits set is NaN in BF16 and float32: what a kernel leaves unwritten shows.
+// A device array of known length. All bits set is NaN in BF16 and float32: what a kernel leaves unwritten
+// shows.
 template <typename T>
 class DeviceArray {
  public:
-  explicit DeviceArray(size_t count) : buffer_(DeviceBuffer::allocate(bytes_of(count)).value()), count_(count) {
+  explicit DeviceArray(size_t count)
+      : buffer_(DeviceBuffer::allocate(bytes_of(count)).value()), count_(count) {
     CRIBLE_CUDA_CHECK(cudaMemset(buffer_.data(), 0xFF, count * sizeof(T)));
   }
   explicit DeviceArray(std::span<const T> values) : DeviceArray(values.size()) {

@@ -20,7 +20,8 @@ struct LaunchShape {
 };
 
 template <typename... Parameters, typename... Arguments>
-void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parameters...), Arguments&&... arguments) {
+void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parameters...),
+            Arguments&&... arguments) {
   cudaLaunchAttribute attributes[2];
   unsigned count = 0;
   if (shape.dependent) {
@@ -46,7 +47,8 @@ void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parame
 template <typename... Parameters>
 void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes) {
   CRIBLE_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(bytes)));
 }
 
 }  // namespace crible::cuda

@@ -20,9 +20,9 @@ Status DecodeGraphs::run(const CudaStream& stream, const BatchView& batch) {
   CudaGraph& graph = graphs_[rows];
   if (graph.empty()) {
     CRIBLE_TRY(graph, CudaGraph::capture(stream, [&] {
-      return use_fused ? decoder_->decode_fused(stream, batch_.device(), *cache_, logits_)
-                       : decoder_->forward(stream, batch_.device(), *cache_, logits_);
-    }));
+                 return use_fused ? decoder_->decode_fused(stream, batch_.device(), *cache_, logits_)
+                                  : decoder_->forward(stream, batch_.device(), *cache_, logits_);
+               }));
   }
   return graph.launch(stream);
 }

@@ -23,8 +23,8 @@
 
 namespace crible::cuda {
 
-// How many bytes of weights per block each kind of fused kernel prefetches, and how attention is split; found by
-// measurement (crible_gpu --sweep).
+// How many bytes of weights per block each kind of fused kernel prefetches, and how attention is split; found
+// by measurement (crible_gpu --sweep).
 struct FusedSchedule {
   int qkv_prefetch = 32 * 1024;
   int output_prefetch = 32 * 1024;
@@ -37,12 +37,15 @@ struct FusedSchedule {
 class Decoder {
  public:
   // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two.
-  static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights, const RopeTable& rope,
-                                const StepLimits& limits);
+  static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights,
+                                const RopeTable& rope, const StepLimits& limits);
   static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits);
 
-  // Once before forward(), with the step's host arrays: the schedule of attention. graph: StepBatch::plan_input.
-  Status plan(const CudaStream& stream, const AttentionPlanInput& input) { return attention_.plan(stream, input); }
+  // Once before forward(), with the step's host arrays: the schedule of attention. graph:
+  // StepBatch::plan_input.
+  Status plan(const CudaStream& stream, const AttentionPlanInput& input) {
+    return attention_.plan(stream, input);
+  }
   // logits: [step.num_logit_rows, vocabulary] float32.
   Status forward(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits);
 
@@ -79,7 +82,8 @@ class Decoder {
                          const KvCache& cache);
   Status feed_forward_block(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer);
   Status head(const CudaStream& stream, const DeviceStep& step, float* logits);
-  void fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer, const KvCache& cache);
+  void fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
+                   const KvCache& cache);
   void fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
                     const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
                     int prefetch_bytes, const __nv_bfloat16* bias = nullptr);

@@ -11,10 +11,22 @@ namespace {
 
 constexpr int64_t kBlockTokens = 16;
 
-DecoderShape tiny(int64_t heads, int64_t kv_heads, int64_t head_size, bool qk_norm, bool bias, bool tied, RopePairing pairing) {
-  return {.layers = 3, .embedding = 256, .feed_forward = 384, .heads = heads, .kv_heads = kv_heads,
-          .head_size = head_size, .vocabulary = 512, .context_length = 512, .qk_norm = qk_norm, .qkv_bias = bias,
-          .tied = tied, .epsilon = 1e-6f, .rope_base = 10000.0, .pairing = pairing};
+DecoderShape tiny(int64_t heads, int64_t kv_heads, int64_t head_size, bool qk_norm, bool bias, bool tied,
+                  RopePairing pairing) {
+  return {.layers = 3,
+          .embedding = 256,
+          .feed_forward = 384,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_size = head_size,
+          .vocabulary = 512,
+          .context_length = 512,
+          .qk_norm = qk_norm,
+          .qkv_bias = bias,
+          .tied = tied,
+          .epsilon = 1e-6f,
+          .rope_base = 10000.0,
+          .pairing = pairing};
 }
 
 DecoderWeights upload(const ReferenceDecoder& reference, WeightType type) {
@@ -52,7 +64,8 @@ struct HostStep {
 
   // Sequence `index` owns the blocks [index · stride, (index + 1) · stride), back to front.
   void add(int64_t index, const std::vector<int32_t>& tokens, int64_t begin, int64_t end) {
-    for (int64_t b = 0; b < stride; ++b) block_table.push_back(static_cast<int32_t>((index + 1) * stride - 1 - b));
+    for (int64_t b = 0; b < stride; ++b)
+      block_table.push_back(static_cast<int32_t>((index + 1) * stride - 1 - b));
     const int32_t* blocks = &block_table[block_table.size() - static_cast<size_t>(stride)];
     for (int64_t p = begin; p < end; ++p) {
       token_ids.push_back(tokens[static_cast<size_t>(p)]);
@@ -109,10 +122,11 @@ struct Texts {
 
 class DecoderCuda : public GpuTest {
  protected:
-  static constexpr StepLimits kLimits = {.max_tokens = 1024, .max_sequences = 32, .max_logit_rows = 32, .max_blocks = 1024};
+  static constexpr StepLimits kLimits = {
+      .max_tokens = 1024, .max_sequences = 32, .max_logit_rows = 32, .max_blocks = 1024};
 
-  // Prompts in two chunks, then decode steps through graphs. Returns the largest relative distance of any row of
-  // logits from the float64 decoder's.
+  // Prompts in two chunks, then decode steps through graphs. Returns the largest relative distance of any row
+  // of logits from the float64 decoder's.
   double distance(const Texts& texts, const DecoderWeights& weights, const Route& run) {
     const DecoderShape& s = weights.shape();
     const auto& tokens = texts.tokens;
@@ -130,8 +144,9 @@ class DecoderCuda : public GpuTest {
       const std::vector<double> all = to_doubles(logits.host());
       for (size_t row = 0; row < order.size(); ++row) {
         const auto begin = all.begin() + static_cast<int64_t>(row) * s.vocabulary;
-        const double d = relative_distance({begin, begin + s.vocabulary},
-                                           expected[static_cast<size_t>(order[row])][static_cast<size_t>(ends[row] - 1)]);
+        const double d =
+            relative_distance({begin, begin + s.vocabulary},
+                              expected[static_cast<size_t>(order[row])][static_cast<size_t>(ends[row] - 1)]);
         worst = std::isnan(d) ? d : std::max(worst, d);
       }
     };
@@ -140,7 +155,8 @@ class DecoderCuda : public GpuTest {
       std::vector<int64_t> order, ends;
       const auto bounds = [&](int64_t i) {
         const int64_t middle = i % 3 == 0 ? 1 : prompt[static_cast<size_t>(i)] / 2;
-        return chunk == 0 ? std::pair<int64_t, int64_t>{0, middle} : std::pair<int64_t, int64_t>{middle, prompt[static_cast<size_t>(i)]};
+        return chunk == 0 ? std::pair<int64_t, int64_t>{0, middle}
+                          : std::pair<int64_t, int64_t>{middle, prompt[static_cast<size_t>(i)]};
       };
       for (const bool single : {true, false}) {
         for (int64_t i = 0; i < run.sequences; ++i) {
@@ -160,7 +176,8 @@ class DecoderCuda : public GpuTest {
       HostStep step;
       std::vector<int64_t> order, ends;
       for (int64_t i = 0; i < run.sequences; ++i) {
-        step.add(i, tokens[static_cast<size_t>(i)], prompt[static_cast<size_t>(i)] + d, prompt[static_cast<size_t>(i)] + d + 1);
+        step.add(i, tokens[static_cast<size_t>(i)], prompt[static_cast<size_t>(i)] + d,
+                 prompt[static_cast<size_t>(i)] + d + 1);
         order.push_back(i);
         ends.push_back(prompt[static_cast<size_t>(i)] + d + 1);
       }
@@ -172,10 +189,12 @@ class DecoderCuda : public GpuTest {
   }
 };
 
-// Each of the 3 layers adds two BF16-rounded terms to a BF16 residual and rounds about six intermediate results: some
-// 25 independent roundings of relative size 2^-9 on average give √25 · 2^-9 = 1%; the bound is three times that.
+// Each of the 3 layers adds two BF16-rounded terms to a BF16 residual and rounds about six intermediate
+// results: some 25 independent roundings of relative size 2^-9 on average give √25 · 2^-9 = 1%; the bound is
+// three times that.
 constexpr double kBf16Bound = 0.03;
-// An FP8 weight errs by up to 2^-4 and on average a third of it, at random: 2% of a product, four products a layer.
+// An FP8 weight errs by up to 2^-4 and on average a third of it, at random: 2% of a product, four products a
+// layer.
 constexpr double kFp8Bound = 0.15;
 
 TEST_F(DecoderCuda, AgreesWithFloat64OnEveryPath) {
@@ -188,13 +207,14 @@ TEST_F(DecoderCuda, AgreesWithFloat64OnEveryPath) {
     const Texts texts(random, reference);
     for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
       const DecoderWeights weights = upload(reference, type);
-      for (const Route& run : {Route{1, DecodePath::kBest}, Route{1, DecodePath::kUnfused}, Route{5, DecodePath::kBest},
-                             Route{8, DecodePath::kBest}, Route{11, DecodePath::kBest}}) {
+      for (const Route& run :
+           {Route{1, DecodePath::kBest}, Route{1, DecodePath::kUnfused}, Route{5, DecodePath::kBest},
+            Route{8, DecodePath::kBest}, Route{11, DecodePath::kBest}}) {
         const double d = distance(texts, weights, run);
         EXPECT_LE(d, type == WeightType::kBf16 ? kBf16Bound : kFp8Bound) << run.sequences << " sequences";
-        std::printf("heads %ld/%ld of %ld, %s, %ld sequences, %s: largest relative distance %.4f\n", shape.heads, shape.kv_heads,
-                    shape.head_size, type == WeightType::kBf16 ? "BF16" : "FP8", run.sequences,
-                    run.path == DecodePath::kBest ? "best path" : "unfused", d);
+        std::printf("heads %ld/%ld of %ld, %s, %ld sequences, %s: largest relative distance %.4f\n",
+                    shape.heads, shape.kv_heads, shape.head_size, type == WeightType::kBf16 ? "BF16" : "FP8",
+                    run.sequences, run.path == DecodePath::kBest ? "best path" : "unfused", d);
       }
     }
   }
@@ -215,7 +235,8 @@ TEST_F(DecoderCuda, RandomWeightsGiveFiniteLogitsOfOrdinarySize) {
     finish();
     double squares = 0;
     const std::vector<float> all = logits.host();
-    for (int64_t i = 0; i < shape.vocabulary; ++i) squares += std::pow(static_cast<double>(all[static_cast<size_t>(i)]), 2);
+    for (int64_t i = 0; i < shape.vocabulary; ++i)
+      squares += std::pow(static_cast<double>(all[static_cast<size_t>(i)]), 2);
     const double size = std::sqrt(squares / static_cast<double>(shape.vocabulary));
     EXPECT_GT(size, 0.3);
     EXPECT_LT(size, 3.0);
@@ -228,7 +249,8 @@ TEST(DecoderPlan, MemoryIsKnownBeforehand) {
   EXPECT_NEAR(static_cast<double>(DecoderWeights::bytes_for(shape, WeightType::kBf16)), 16.38e9, 0.02e9);
   EXPECT_NEAR(2.0 * static_cast<double>(shape.matrix_elements()), 15.14e9, 0.01e9);
   EXPECT_EQ(KvPool::bytes_per_block(shape), 16 * 36 * 2 * 8 * 128 * 2);
-  EXPECT_GT(Decoder::arena_bytes(shape, {.max_tokens = 8192}), Decoder::arena_bytes(shape, {.max_tokens = 4096}));
+  EXPECT_GT(Decoder::arena_bytes(shape, {.max_tokens = 8192}),
+            Decoder::arena_bytes(shape, {.max_tokens = 4096}));
 }
 
 }  // namespace

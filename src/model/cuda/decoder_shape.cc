@@ -28,7 +28,8 @@ DecoderShape qwen3_8b() {
 RopeTable plain_rope_table(const DecoderShape& shape) {
   std::vector<double> frequencies(static_cast<size_t>(shape.head_size / 2));
   for (size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] = std::pow(shape.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_size));
+    frequencies[i] =
+        std::pow(shape.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_size));
   }
   return make_rope_table(frequencies, shape.context_length, 1.0);
 }

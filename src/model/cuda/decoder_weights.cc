@@ -105,19 +105,23 @@ void DecoderWeights::fill_random(const CudaStream& stream, uint64_t seed) {
 
 Status upload_vector(__nv_bfloat16* target, std::span<const float> values) {
   std::vector<__nv_bfloat16> rounded(values.size());
-  std::transform(values.begin(), values.end(), rounded.begin(), [](float v) { return __float2bfloat16_rn(v); });
+  std::transform(values.begin(), values.end(), rounded.begin(),
+                 [](float v) { return __float2bfloat16_rn(v); });
   return copy_to_device(target, rounded.data(), rounded.size() * sizeof(__nv_bfloat16));
 }
 
 Status upload_rows(const DeviceMatrix& matrix, int64_t first_row, std::span<const float> values) {
   const int64_t rows = static_cast<int64_t>(values.size()) / matrix.columns;
-  CHECK(first_row >= 0 && first_row + rows <= matrix.rows, "rows {} to {} of {}", first_row, first_row + rows, matrix.rows);
+  CHECK(first_row >= 0 && first_row + rows <= matrix.rows, "rows {} to {} of {}", first_row, first_row + rows,
+        matrix.rows);
   const int64_t start = first_row * matrix.columns;
-  if (matrix.type == WeightType::kBf16) return upload_vector(static_cast<__nv_bfloat16*>(matrix.data) + start, values);
+  if (matrix.type == WeightType::kBf16)
+    return upload_vector(static_cast<__nv_bfloat16*>(matrix.data) + start, values);
   std::vector<uint8_t> quantised(values.size());
   std::vector<float> scales(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
-    const auto row = values.subspan(static_cast<size_t>(r * matrix.columns), static_cast<size_t>(matrix.columns));
+    const auto row =
+        values.subspan(static_cast<size_t>(r * matrix.columns), static_cast<size_t>(matrix.columns));
     float largest = 0;
     for (const float v : row) largest = std::max(largest, std::abs(v));
     const float scale = largest > 0 ? largest / kLargestFp8 : 1.0f;
@@ -125,7 +129,8 @@ Status upload_rows(const DeviceMatrix& matrix, int64_t first_row, std::span<cons
     std::transform(row.begin(), row.end(), quantised.begin() + r * matrix.columns,
                    [&](float v) { return __nv_cvt_float_to_fp8(v / scale, __NV_SATFINITE, __NV_E4M3); });
   }
-  CRIBLE_RETURN_IF_ERROR(copy_to_device(matrix.scale + first_row, scales.data(), scales.size() * sizeof(float)));
+  CRIBLE_RETURN_IF_ERROR(
+      copy_to_device(matrix.scale + first_row, scales.data(), scales.size() * sizeof(float)));
   return copy_to_device(static_cast<uint8_t*>(matrix.data) + start, quantised.data(), quantised.size());
 }
 

@@ -23,8 +23,8 @@ class WeightUpload {
     CRIBLE_TRY(const MatrixSource source, checkpoint_.matrix(name, rows, target.columns));
     const int64_t row_bytes = dtype_row_bytes(source.dtype, source.columns);
     if (source.dtype == DType::kBF16 && target.type == WeightType::kBf16) {
-      return status_of(cudaMemcpy(static_cast<__nv_bfloat16*>(target.data) + first_row * target.columns, source.data,
-                                  static_cast<size_t>(rows * row_bytes), cudaMemcpyHostToDevice),
+      return status_of(cudaMemcpy(static_cast<__nv_bfloat16*>(target.data) + first_row * target.columns,
+                                  source.data, static_cast<size_t>(rows * row_bytes), cudaMemcpyHostToDevice),
                        name);
     }
     for (int64_t start = 0; start < rows; start += kRowsAtOnce) {
@@ -48,17 +48,20 @@ class WeightUpload {
   std::vector<float> values_;
 };
 
-Status upload_layer(WeightUpload& upload, const DecoderShape& s, const DecoderLayer& layer, const std::string& prefix) {
+Status upload_layer(WeightUpload& upload, const DecoderShape& s, const DecoderLayer& layer,
+                    const std::string& prefix) {
   CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "attn_norm.weight", layer.attention_norm, s.embedding));
   struct Part {
     const char* name;
     int64_t first, rows;
   };
-  for (const Part& part : {Part{"attn_q", 0, s.query_size()}, {"attn_k", s.query_size(), s.kv_size()},
+  for (const Part& part : {Part{"attn_q", 0, s.query_size()},
+                           {"attn_k", s.query_size(), s.kv_size()},
                            {"attn_v", s.query_size() + s.kv_size(), s.kv_size()}}) {
     CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + part.name + ".weight", layer.qkv, part.first, part.rows));
     if (s.qkv_bias) {
-      CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + part.name + ".bias", layer.qkv_bias + part.first, part.rows));
+      CRIBLE_RETURN_IF_ERROR(
+          upload.vector(prefix + part.name + ".bias", layer.qkv_bias + part.first, part.rows));
     }
   }
   if (s.qk_norm) {
@@ -68,7 +71,8 @@ Status upload_layer(WeightUpload& upload, const DecoderShape& s, const DecoderLa
   CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + "attn_output.weight", layer.output, 0, s.embedding));
   CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "ffn_norm.weight", layer.feed_forward_norm, s.embedding));
   CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + "ffn_gate.weight", layer.gate_up, 0, s.feed_forward));
-  CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + "ffn_up.weight", layer.gate_up, s.feed_forward, s.feed_forward));
+  CRIBLE_RETURN_IF_ERROR(
+      upload.matrix(prefix + "ffn_up.weight", layer.gate_up, s.feed_forward, s.feed_forward));
   return upload.matrix(prefix + "ffn_down.weight", layer.down, 0, s.embedding);
 }
 
@@ -80,7 +84,8 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
     return fail(ErrorCode::kUnsupported, "{}: the GPU decoder does not compute {}", checkpoint.path(), what);
   };
   if (c.experts > 0) return refuse("mixtures of experts");
-  if (std::find(c.windowed.begin(), c.windowed.end(), true) != c.windowed.end()) return refuse("sliding windows");
+  if (std::find(c.windowed.begin(), c.windowed.end(), true) != c.windowed.end())
+    return refuse("sliding windows");
   if (c.attention_softcap > 0 || c.logit_softcap > 0) return refuse("soft caps");
   if (description.traits.residual_norms) return refuse("norms of what a block adds");
   if (description.traits.activation != GatedActivation::kSilu) return refuse("activations other than SiLU");
@@ -112,7 +117,8 @@ Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const Decoder
   CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, type));
   WeightUpload upload(checkpoint);
   CRIBLE_RETURN_IF_ERROR(upload.matrix("token_embd.weight", weights.embedding(), 0, shape.vocabulary));
-  if (!shape.tied) CRIBLE_RETURN_IF_ERROR(upload.matrix("output.weight", weights.head(), 0, shape.vocabulary));
+  if (!shape.tied)
+    CRIBLE_RETURN_IF_ERROR(upload.matrix("output.weight", weights.head(), 0, shape.vocabulary));
   CRIBLE_RETURN_IF_ERROR(upload.vector("output_norm.weight", weights.output_norm(), shape.embedding));
   for (size_t i = 0; i < weights.layers().size(); ++i) {
     CRIBLE_RETURN_IF_ERROR(upload_layer(upload, shape, weights.layers()[i], fmt::format("blk.{}.", i)));

@@ -16,8 +16,8 @@ struct LoadedDecoder {
 };
 
 Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDescription& description);
-// Matrices of any type that the checkpoint gives are dequantised to `type`; BF16 goes over as it is. An error names
-// the tensor that is missing, misshapen or has no place.
+// Matrices of any type that the checkpoint gives are dequantised to `type`; BF16 goes over as it is. An error
+// names the tensor that is missing, misshapen or has no place.
 Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
                                            WeightType type);
 

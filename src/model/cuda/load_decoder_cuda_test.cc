@@ -1,5 +1,5 @@
-// The GPU decoder against the CPU engine's model on the same file: two implementations that share the reading of it
-// and nothing of the arithmetic.
+// The GPU decoder against the CPU engine's model on the same file: two implementations that share the reading
+// of it and nothing of the arithmetic.
 #include "model/cuda/load_decoder.h"
 
 #include <algorithm>
@@ -23,7 +23,8 @@ struct Comparison {
   double worst_distance = 0;  // ‖GPU - CPU‖ / ‖CPU‖ of a position's logits
   int64_t positions = 0;
   int64_t same_token = 0;  // positions whose largest logit is the same token's
-  // Positions whose two largest CPU logits lie further apart than both errors could bridge, but differ all the same.
+  // Positions whose two largest CPU logits lie further apart than both errors could bridge, but differ all
+  // the same.
   int64_t unexplained = 0;
 };
 
@@ -45,7 +46,8 @@ class LoadDecoderCuda : public GpuTest {
     const DecoderShape& s = loaded.weights.shape();
     const auto count = static_cast<int64_t>(tokens.size());
     const int64_t first = count / 2;
-    const StepLimits limits = {.max_tokens = count, .max_sequences = 1, .max_logit_rows = count, .max_blocks = count};
+    const StepLimits limits = {
+        .max_tokens = count, .max_sequences = 1, .max_logit_rows = count, .max_blocks = count};
     Decoder decoder = Decoder::create(stream(), loaded.weights, loaded.rope, limits).value();
     const KvPool cache = KvPool::create(s, count / kBlockTokens + 1).value();
     const DeviceArray<float> logits(static_cast<size_t>(count * s.vocabulary));
@@ -59,11 +61,18 @@ class LoadDecoderCuda : public GpuTest {
       blocks.push_back(p);
     }
     const auto step = [&](int64_t begin, const std::vector<int32_t>& bounds, const int32_t& context) {
-      return BatchView{.num_tokens = bounds[1], .num_sequences = 1, .block_size = kBlockTokens,
-                       .block_table_stride = count, .token_ids = &tokens[static_cast<size_t>(begin)],
-                       .positions = &positions[static_cast<size_t>(begin)], .slot_mapping = &slots[static_cast<size_t>(begin)],
-                       .query_start = bounds.data(), .context_length = &context, .block_table = blocks.data(),
-                       .num_logit_rows = bounds[1], .logit_rows = positions.data()};
+      return BatchView{.num_tokens = bounds[1],
+                       .num_sequences = 1,
+                       .block_size = kBlockTokens,
+                       .block_table_stride = count,
+                       .token_ids = &tokens[static_cast<size_t>(begin)],
+                       .positions = &positions[static_cast<size_t>(begin)],
+                       .slot_mapping = &slots[static_cast<size_t>(begin)],
+                       .query_start = bounds.data(),
+                       .context_length = &context,
+                       .block_table = blocks.data(),
+                       .num_logit_rows = bounds[1],
+                       .logit_rows = positions.data()};
     };
     std::vector<float> all;
     const auto take = [&](int64_t rows) {
@@ -84,11 +93,14 @@ class LoadDecoderCuda : public GpuTest {
     return all;
   }
 
-  static Comparison compare(const std::vector<float>& gpu, const std::vector<float>& cpu, int64_t vocabulary) {
+  static Comparison compare(const std::vector<float>& gpu, const std::vector<float>& cpu,
+                            int64_t vocabulary) {
     Comparison c;
     for (size_t start = 0; start < cpu.size(); start += static_cast<size_t>(vocabulary)) {
-      const std::vector<double> a(gpu.begin() + static_cast<int64_t>(start), gpu.begin() + static_cast<int64_t>(start) + vocabulary);
-      const std::vector<double> b(cpu.begin() + static_cast<int64_t>(start), cpu.begin() + static_cast<int64_t>(start) + vocabulary);
+      const std::vector<double> a(gpu.begin() + static_cast<int64_t>(start),
+                                  gpu.begin() + static_cast<int64_t>(start) + vocabulary);
+      const std::vector<double> b(cpu.begin() + static_cast<int64_t>(start),
+                                  cpu.begin() + static_cast<int64_t>(start) + vocabulary);
       const double distance = relative_distance(a, b);
       c.worst_distance = std::isnan(distance) ? distance : std::max(c.worst_distance, distance);
       ++c.positions;
@@ -107,7 +119,8 @@ class LoadDecoderCuda : public GpuTest {
     return c;
   }
 
-  void check(const std::filesystem::path& path, const std::vector<int32_t>& tokens, double bound, double least_same) {
+  void check(const std::filesystem::path& path, const std::vector<int32_t>& tokens, double bound,
+             double least_same) {
     const auto model = load_model(path, cpu_);
     ASSERT_TRUE(model) << model.error().message;
     const auto checkpoint = open_checkpoint(path, cpu_);
@@ -116,7 +129,8 @@ class LoadDecoderCuda : public GpuTest {
     ASSERT_TRUE(description) << description.error().message;
     const auto loaded = load_decoder_weights(**checkpoint, *description, WeightType::kBf16);
     ASSERT_TRUE(loaded) << loaded.error().message;
-    const Comparison c = compare(on_gpu(*loaded, tokens), on_cpu(**model, tokens), loaded->weights.shape().vocabulary);
+    const Comparison c =
+        compare(on_gpu(*loaded, tokens), on_cpu(**model, tokens), loaded->weights.shape().vocabulary);
     EXPECT_LE(c.worst_distance, bound);
     EXPECT_EQ(c.unexplained, 0);
     EXPECT_GE(static_cast<double>(c.same_token), least_same * static_cast<double>(c.positions));
@@ -128,12 +142,20 @@ class LoadDecoderCuda : public GpuTest {
 TEST_F(LoadDecoderCuda, ATinyFileGivesTheCpuEnginesLogits) {
   RandomValues random(1);
   for (const bool tied : {true, false}) {
-    const TinyLlamaFile file({.embedding = 256, .feed_forward = 384, .heads = 4, .kv_heads = 2, .head_size = 64,
-                              .layers = 3, .vocabulary = 512, .context = 128, .tied = tied});
+    const TinyLlamaFile file({.embedding = 256,
+                              .feed_forward = 384,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .head_size = 64,
+                              .layers = 3,
+                              .vocabulary = 512,
+                              .context = 128,
+                              .tied = tied});
     const std::filesystem::path path = file.write("load_decoder_cuda");
     std::vector<int32_t> tokens;
     for (int i = 0; i < 100; ++i) tokens.push_back(static_cast<int32_t>(random.integer(0, 511)));
-    // Weights rounded to BF16, and the roundings that decoder_cuda_test.cc counts. Random logits lie close together.
+    // Weights rounded to BF16, and the roundings that decoder_cuda_test.cc counts. Random logits lie close
+    // together.
     check(path, tokens, 0.03, 0.85);
     std::filesystem::remove(path);
   }
@@ -141,7 +163,8 @@ TEST_F(LoadDecoderCuda, ATinyFileGivesTheCpuEnginesLogits) {
 
 TEST_F(LoadDecoderCuda, TheDefaultModelSaysWhatTheCpuEngineSays) {
   const std::filesystem::path path = std::filesystem::path(CRIBLE_SOURCE_DIR) / "models/default.gguf";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << "skipped: no " << path << " (make it with scripts/fetch_default_model)";
+  if (!std::filesystem::exists(path))
+    GTEST_SKIP() << "skipped: no " << path << " (make it with scripts/fetch_default_model)";
   // The CPU model's own greedy words behind a few tokens.
   const auto model = load_model(path, cpu_);
   ASSERT_TRUE(model) << model.error().message;
@@ -150,8 +173,8 @@ TEST_F(LoadDecoderCuda, TheDefaultModelSaysWhatTheCpuEngineSays) {
   constexpr int64_t kTokens = 64;
   PieceRunner runner = PieceRunner::create(**model, cpu_, 1, kTokens, kTokens, DType::kF32).value();
   for (size_t first = 0; tokens.size() < kTokens;) {
-    const PieceRunner::Piece piece{.sequence = 0, .first = static_cast<int64_t>(first),
-                                   .tokens = std::span(tokens).subspan(first)};
+    const PieceRunner::Piece piece{
+        .sequence = 0, .first = static_cast<int64_t>(first), .tokens = std::span(tokens).subspan(first)};
     const auto logits = runner.step({&piece, 1});
     first = tokens.size();
     const auto last = logits.end() - vocabulary;

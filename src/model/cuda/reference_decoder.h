@@ -1,4 +1,5 @@
-// For tests: the decoder in float64, token by token, straight from the definition. Independent of every kernel.
+// For tests: the decoder in float64, token by token, straight from the definition. Independent of every
+// kernel.
 #pragma once
 
 #include <cmath>
@@ -55,11 +56,12 @@ class ReferenceDecoder {
       const auto* row = &embedding[static_cast<size_t>(tokens[position] * shape.embedding)];
       std::vector<double> x(row, row + shape.embedding);
       for (size_t l = 0; l < layers.size(); ++l) {
-        add(x, multiply(layers[l].output, attend(layers[l], normed(x, layers[l].attention_norm), static_cast<int64_t>(position),
-                                                 keys[l], values[l])));
+        add(x, multiply(layers[l].output, attend(layers[l], normed(x, layers[l].attention_norm),
+                                                 static_cast<int64_t>(position), keys[l], values[l])));
         const std::vector<double> both = multiply(layers[l].gate_up, normed(x, layers[l].feed_forward_norm));
         std::vector<double> gated;
-        for (size_t i = 0; i < both.size() / 2; ++i) gated.push_back(both[i] / (1 + std::exp(-both[i])) * both[both.size() / 2 + i]);
+        for (size_t i = 0; i < both.size() / 2; ++i)
+          gated.push_back(both[i] / (1 + std::exp(-both[i])) * both[both.size() / 2 + i]);
         add(x, multiply(layers[l].down, gated));
       }
       out.push_back(multiply(shape.tied ? embedding : head, normed(x, output_norm)));
@@ -81,13 +83,15 @@ class ReferenceDecoder {
   std::vector<double> normed(const std::vector<double>& x, const std::vector<float>& weight) const {
     double squares = 0;
     for (const double v : x) squares += v * v;
-    const double factor = 1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(shape.epsilon));
+    const double factor =
+        1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(shape.epsilon));
     std::vector<double> out;
     for (size_t i = 0; i < x.size(); ++i) out.push_back(x[i] * factor * static_cast<double>(weight[i]));
     return out;
   }
   // One head, normed (where the model does) and rotated.
-  std::vector<double> turned(std::vector<double> head, const std::vector<float>& norm, int64_t position) const {
+  std::vector<double> turned(std::vector<double> head, const std::vector<float>& norm,
+                             int64_t position) const {
     if (!norm.empty()) head = normed(head, norm);
     return reference_rotate(head, shape.pairing, position);
   }
@@ -96,7 +100,9 @@ class ReferenceDecoder {
     std::vector<double> qkv = multiply(layer.qkv, x);
     for (size_t i = 0; i < layer.qkv_bias.size(); ++i) qkv[i] += static_cast<double>(layer.qkv_bias[i]);
     const int64_t size = shape.head_size;
-    const auto head = [&](int64_t h) { return std::vector<double>(qkv.begin() + h * size, qkv.begin() + (h + 1) * size); };
+    const auto head = [&](int64_t h) {
+      return std::vector<double>(qkv.begin() + h * size, qkv.begin() + (h + 1) * size);
+    };
     for (int64_t h = 0; h < shape.kv_heads; ++h) {
       const std::vector<double> k = turned(head(shape.heads + h), layer.k_norm, position);
       const std::vector<double> v = head(shape.heads + shape.kv_heads + h);
@@ -106,18 +112,22 @@ class ReferenceDecoder {
     std::vector<double> out;
     for (int64_t h = 0; h < shape.heads; ++h) {
       const std::vector<double> q = turned(head(h), layer.q_norm, position);
-      const auto at = [&](int64_t p) { return (p * shape.kv_heads + h / (shape.heads / shape.kv_heads)) * size; };
+      const auto at = [&](int64_t p) {
+        return (p * shape.kv_heads + h / (shape.heads / shape.kv_heads)) * size;
+      };
       std::vector<double> weights, sum(static_cast<size_t>(size), 0.0);
       double total = 0;
       for (int64_t p = 0; p <= position; ++p) {
         double dot = 0;
-        for (int64_t d = 0; d < size; ++d) dot += q[static_cast<size_t>(d)] * keys[static_cast<size_t>(at(p) + d)];
+        for (int64_t d = 0; d < size; ++d)
+          dot += q[static_cast<size_t>(d)] * keys[static_cast<size_t>(at(p) + d)];
         weights.push_back(std::exp(dot / std::sqrt(static_cast<double>(size))));
         total += weights.back();
       }
       for (int64_t p = 0; p <= position; ++p) {
         for (int64_t d = 0; d < size; ++d) {
-          sum[static_cast<size_t>(d)] += weights[static_cast<size_t>(p)] / total * values[static_cast<size_t>(at(p) + d)];
+          sum[static_cast<size_t>(d)] +=
+              weights[static_cast<size_t>(p)] / total * values[static_cast<size_t>(at(p) + d)];
         }
       }
       out.insert(out.end(), sum.begin(), sum.end());

@@ -86,7 +86,8 @@ int64_t StepBatch::pack(const BatchView& b, int64_t sequences, std::byte* target
     kv_start[s] = listed;
     last_block_tokens[s] = static_cast<int32_t>(b.context_length[s] - (blocks - 1) * kBlockTokens);
     CHECK(listed + blocks <= limits_.max_blocks, "{} blocks", limits_.max_blocks);
-    std::memcpy(kv_blocks + listed, b.block_table + s * b.block_table_stride, static_cast<size_t>(blocks) * 4);
+    std::memcpy(kv_blocks + listed, b.block_table + s * b.block_table_stride,
+                static_cast<size_t>(blocks) * 4);
     listed += blocks;
   }
   for (int64_t i = 0; i < padding; ++i) {
@@ -120,9 +121,10 @@ Status StepBatch::send(const CudaStream& stream, const BatchView& batch, int64_t
   device_.num_tokens = batch.num_tokens + padding;
   device_.num_sequences = sequences;
   device_.num_logit_rows = batch.num_logit_rows + padding;
-  CRIBLE_RETURN_IF_ERROR(status_of(
-      cudaMemcpyAsync(buffer_.data(), latest_, static_cast<size_t>(layout_.kv_blocks + listed * 4),
-                      cudaMemcpyHostToDevice, stream.get()), "send a step"));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cudaMemcpyAsync(buffer_.data(), latest_, static_cast<size_t>(layout_.kv_blocks + listed * 4),
+                                cudaMemcpyHostToDevice, stream.get()),
+                "send a step"));
   return sent_[slot].record(stream);
 }
 

@@ -44,9 +44,11 @@ Result<PagedAttention::Section> PagedAttention::create_section() {
 
 Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const AttentionLimits& limits) {
   if (shape.head_size != 64 && shape.head_size != 128) {
-    return fail(ErrorCode::kUnsupported, "attention on the GPU has head sizes 64 and 128, not {}", shape.head_size);
+    return fail(ErrorCode::kUnsupported, "attention on the GPU has head sizes 64 and 128, not {}",
+                shape.head_size);
   }
-  CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "{} heads over {}", shape.heads, shape.kv_heads);
+  CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "{} heads over {}", shape.heads,
+        shape.kv_heads);
   CRIBLE_TRY(DeviceBuffer partial, DeviceBuffer::allocate(partial_bytes(shape, limits)));
   CRIBLE_TRY(Section singles, create_section());
   CRIBLE_TRY(Section others, create_section());
@@ -55,7 +57,8 @@ Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const
 
 Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& input) {
   int64_t singles = 0;
-  while (singles < input.num_sequences && input.query_start[singles + 1] - input.query_start[singles] == 1) ++singles;
+  while (singles < input.num_sequences && input.query_start[singles + 1] - input.query_start[singles] == 1)
+    ++singles;
   int32_t longest = 0;
   for (int64_t s = singles; s < input.num_sequences; ++s) {
     longest = std::max(longest, input.query_start[s + 1] - input.query_start[s]);
@@ -67,8 +70,8 @@ Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& 
                       input.num_sequences - singles);
 }
 
-Status PagedAttention::plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section,
-                                    Kernel kernel, int64_t first, int64_t count) {
+Status PagedAttention::plan_section(const CudaStream& stream, const AttentionPlanInput& input,
+                                    Section& section, Kernel kernel, int64_t first, int64_t count) {
   section.kernel = count == 0 ? Kernel::kNone : kernel;
   section.first_sequence = first;
   section.num_sequences = count;

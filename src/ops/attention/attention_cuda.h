@@ -36,7 +36,7 @@ struct AttentionPlanInput {
 struct AttentionBatch {
   const int32_t* query_start = nullptr;
   const int32_t* kv_start = nullptr;
-  const int32_t* kv_blocks = nullptr;        // block ids of all sequences, in order
+  const int32_t* kv_blocks = nullptr;          // block ids of all sequences, in order
   const int32_t* last_block_tokens = nullptr;  // [num_sequences] tokens in the last block, 1 to block_size
 };
 
@@ -72,11 +72,11 @@ class PagedAttention {
   PagedAttention(const AttentionShape& shape, DeviceBuffer partial, Section singles, Section others)
       : shape_(shape), partial_(std::move(partial)), sections_{std::move(singles), std::move(others)} {}
   static Result<Section> create_section();
-  Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section, Kernel kernel,
-                      int64_t first, int64_t count);
+  Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section,
+                      Kernel kernel, int64_t first, int64_t count);
 
   AttentionShape shape_;
-  DeviceBuffer partial_;  // partial results of split contexts
+  DeviceBuffer partial_;             // partial results of split contexts
   std::array<Section, 2> sections_;  // single queries; the others
 };
 

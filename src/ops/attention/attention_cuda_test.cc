@@ -6,16 +6,21 @@ namespace crible::cuda {
 namespace {
 
 AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t head_size) {
-  return {.heads = heads, .kv_heads = kv_heads, .head_size = head_size, .block_size = 16,
+  return {.heads = heads,
+          .kv_heads = kv_heads,
+          .head_size = head_size,
+          .block_size = 16,
           .scale = 1.0f / std::sqrt(static_cast<float>(head_size))};
 }
 
 class AttentionCuda : public GpuTest {
  protected:
-  void check(RandomValues& random, const AttentionShape& shape, const std::vector<SequenceLengths>& lengths, bool graph) {
+  void check(RandomValues& random, const AttentionShape& shape, const std::vector<SequenceLengths>& lengths,
+             bool graph) {
     const PagedGpuCase c(random, shape, lengths);
     const PagedGpuArrays arrays(c);
-    const int64_t width = shape.heads * shape.head_size, stride = width + 2 * shape.kv_heads * shape.head_size;
+    const int64_t width = shape.heads * shape.head_size,
+                  stride = width + 2 * shape.kv_heads * shape.head_size;
     const Bf16s q = random_bf16(random, c.tokens * stride);
     std::vector<double> dense;
     for (int64_t t = 0; t < c.tokens; ++t) {
@@ -23,15 +28,20 @@ class AttentionCuda : public GpuTest {
     }
     const auto q_device = to_device(q);
     const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(c.tokens * width));
-    PagedAttention attention = PagedAttention::create(shape, {c.tokens, static_cast<int64_t>(lengths.size())}).value();
+    PagedAttention attention =
+        PagedAttention::create(shape, {c.tokens, static_cast<int64_t>(lengths.size())}).value();
     const Status planned = attention.plan(stream(), {.num_sequences = static_cast<int64_t>(lengths.size()),
-                                                     .query_start = c.query_start.data(), .kv_start = c.kv_start.data(),
-                                                     .context_length = c.context_length.data(), .graph = graph});
+                                                     .query_start = c.query_start.data(),
+                                                     .kv_start = c.kv_start.data(),
+                                                     .context_length = c.context_length.data(),
+                                                     .graph = graph});
     ASSERT_TRUE(planned) << planned.error().message;
-    const AttentionBatch batch = {.query_start = arrays.query_start.data(), .kv_start = arrays.kv_start.data(),
+    const AttentionBatch batch = {.query_start = arrays.query_start.data(),
+                                  .kv_start = arrays.kv_start.data(),
                                   .kv_blocks = arrays.kv_blocks.data(),
                                   .last_block_tokens = arrays.last_block_tokens.data()};
-    ASSERT_TRUE(attention.run(stream(), q_device.data(), stride, batch, c.view(arrays.cache.data()), out.data()));
+    ASSERT_TRUE(
+        attention.run(stream(), q_device.data(), stride, batch, c.view(arrays.cache.data()), out.data()));
     finish();
     // The weights are rounded to BF16 before they meet the values, and the result once more.
     EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(dense)), 1.5 * kBf16Epsilon);

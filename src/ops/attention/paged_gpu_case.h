@@ -23,10 +23,11 @@ class PagedGpuCase {
   AttentionShape shape;
   std::vector<SequenceLengths> lengths;
   int64_t tokens = 0;
-  std::vector<int32_t> query_start = {0}, kv_start = {0}, kv_blocks, last_block_tokens, context_length, positions;
-  std::vector<int64_t> slots;                 // of the query tokens
-  std::vector<Bf16s> keys, values;            // per sequence [context, kv_heads, head_size]
-  Bf16s cache;                                // [blocks][K, V][kv_heads][block_size][head_size]
+  std::vector<int32_t> query_start = {0}, kv_start = {0}, kv_blocks, last_block_tokens, context_length,
+                       positions;
+  std::vector<int64_t> slots;       // of the query tokens
+  std::vector<Bf16s> keys, values;  // per sequence [context, kv_heads, head_size]
+  Bf16s cache;                      // [blocks][K, V][kv_heads][block_size][head_size]
 
   PagedGpuCase(RandomValues& random, const AttentionShape& s, std::vector<SequenceLengths> sequences)
       : shape(s), lengths(std::move(sequences)) {
@@ -34,7 +35,8 @@ class PagedGpuCase {
     for (const SequenceLengths& l : lengths) blocks += ceil_div(l.context, shape.block_size);
     std::vector<int32_t> order(static_cast<size_t>(blocks));
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-    for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i)))]);
+    for (size_t i = order.size() - 1; i > 0; --i)
+      std::swap(order[i], order[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i)))]);
     const uint16_t nan_bits = 0xFFFF;
     __nv_bfloat16 poison;
     std::memcpy(static_cast<void*>(&poison), &nan_bits, sizeof poison);
@@ -44,13 +46,16 @@ class PagedGpuCase {
 
   int64_t half_block() const { return shape.kv_heads * shape.block_size * shape.head_size; }
   int64_t block_stride() const { return 2 * half_block(); }
-  KvCache view(__nv_bfloat16* data) const { return {.k = data, .v = data + half_block(), .block_stride = block_stride()}; }
+  KvCache view(__nv_bfloat16* data) const {
+    return {.k = data, .v = data + half_block(), .block_stride = block_stride()};
+  }
   // Element 0 of a token's key for one head, in `cache`.
   size_t key_place(int64_t slot, int64_t kv_head) const {
     return static_cast<size_t>(slot / shape.block_size * block_stride() +
                                (kv_head * shape.block_size + slot % shape.block_size) * shape.head_size);
   }
-  const __nv_bfloat16* logical(const std::vector<Bf16s>& of, size_t s, int64_t position, int64_t kv_head) const {
+  const __nv_bfloat16* logical(const std::vector<Bf16s>& of, size_t s, int64_t position,
+                               int64_t kv_head) const {
     return &of[s][static_cast<size_t>((position * shape.kv_heads + kv_head) * shape.head_size)];
   }
 
@@ -62,7 +67,8 @@ class PagedGpuCase {
         for (int64_t h = 0; h < shape.heads; ++h) {
           const int64_t row = (query_start[s] + i) * shape.heads + h;
           attend(s, lengths[s].context - lengths[s].queries + i, h / (shape.heads / shape.kv_heads),
-                 &q[static_cast<size_t>(row * shape.head_size)], &out[static_cast<size_t>(row * shape.head_size)]);
+                 &q[static_cast<size_t>(row * shape.head_size)],
+                 &out[static_cast<size_t>(row * shape.head_size)]);
         }
       }
     }
@@ -81,7 +87,8 @@ class PagedGpuCase {
     keys.push_back(random_bf16(random, l.context * shape.kv_heads * shape.head_size));
     values.push_back(random_bf16(random, l.context * shape.kv_heads * shape.head_size));
     for (int64_t p = 0; p < l.context; ++p) {
-      const int64_t slot = kv_blocks[static_cast<size_t>(first + p / shape.block_size)] * shape.block_size + p % shape.block_size;
+      const int64_t slot = kv_blocks[static_cast<size_t>(first + p / shape.block_size)] * shape.block_size +
+                           p % shape.block_size;
       if (p >= l.context - l.queries) {
         slots.push_back(slot);
         positions.push_back(static_cast<int32_t>(p));
@@ -106,7 +113,8 @@ class PagedGpuCase {
     }
     for (int64_t p = 0; p <= position; ++p) {
       const __nv_bfloat16* v = logical(values, s, p, kv_head);
-      for (int64_t d = 0; d < shape.head_size; ++d) out[d] += weights[static_cast<size_t>(p)] / total * exact(v[d]);
+      for (int64_t d = 0; d < shape.head_size; ++d)
+        out[d] += weights[static_cast<size_t>(p)] / total * exact(v[d]);
     }
   }
 };
@@ -118,10 +126,13 @@ struct PagedGpuArrays {
   DeviceArray<int64_t> slots;
 
   explicit PagedGpuArrays(const PagedGpuCase& c)
-      : cache(std::span<const __nv_bfloat16>(c.cache)), query_start(std::span<const int32_t>(c.query_start)),
-        kv_start(std::span<const int32_t>(c.kv_start)), kv_blocks(std::span<const int32_t>(c.kv_blocks)),
+      : cache(std::span<const __nv_bfloat16>(c.cache)),
+        query_start(std::span<const int32_t>(c.query_start)),
+        kv_start(std::span<const int32_t>(c.kv_start)),
+        kv_blocks(std::span<const int32_t>(c.kv_blocks)),
         last_block_tokens(std::span<const int32_t>(c.last_block_tokens)),
-        context_length(std::span<const int32_t>(c.context_length)), positions(std::span<const int32_t>(c.positions)),
+        context_length(std::span<const int32_t>(c.context_length)),
+        positions(std::span<const int32_t>(c.positions)),
         slots(std::span<const int64_t>(c.slots)) {}
 };
 

@@ -16,12 +16,17 @@ constexpr int kMaxCluster = 16;
 constexpr float kLog2e = 1.44269504f;
 
 __device__ inline void copy_async(void* shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
                "l"(global)
                : "memory");
 }
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-__device__ inline void wait_for_all_but_one_copy() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
+__device__ inline void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+__device__ inline void wait_for_all_but_one_copy() {
+  asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
 
 // Sizes of one instantiation. A group of kLanes lanes holds one token's head, eight elements a lane.
 template <int kHeadSize, int kHeads>
@@ -36,8 +41,8 @@ struct Sizes {
   static constexpr int kSharedBytes = kStageBytes > kMergeBytes ? kStageBytes : kMergeBytes;
 };
 
-// What the blocks of a cluster send to each of them: their share of the elements, not yet divided by the sums, and the
-// maximum and sum that go with them.
+// What the blocks of a cluster send to each of them: their share of the elements, not yet divided by the
+// sums, and the maximum and sum that go with them.
 template <int kHeadSize, int kHeads>
 struct Inbox {
   float maximum[kMaxCluster][kHeads];
@@ -46,7 +51,9 @@ struct Inbox {
 };
 
 // exp2(a - b) where a may be minus infinity (nothing seen) and b then too.
-__device__ inline float weight_of(float a, float b) { return a == -INFINITY ? 0.0f : exp2f(a - b); }
+__device__ inline float weight_of(float a, float b) {
+  return a == -INFINITY ? 0.0f : exp2f(a - b);
+}
 
 // A running softmax over tokens, of kHeads query heads, for this lane's eight elements of the values.
 template <int kHeads>
@@ -111,7 +118,7 @@ struct CacheReader {
   const DecodeAttentionArgs& a;
   const int32_t* blocks;  // of this sequence
   int kv_head;
-  int begin, end;         // this block's tokens
+  int begin, end;  // this block's tokens
 
   __device__ void request(int tile, __nv_bfloat16* stage) const {
     constexpr int kLanes = kHeadSize / kVector;
@@ -120,7 +127,8 @@ struct CacheReader {
       const int token = first + i / kLanes;
       if (token >= end) break;
       const int64_t offset = blocks[token / kBlockTokens] * a.cache.block_stride +
-                             (kv_head * kBlockTokens + token % kBlockTokens) * kHeadSize + i % kLanes * kVector;
+                             (kv_head * kBlockTokens + token % kBlockTokens) * kHeadSize +
+                             i % kLanes * kVector;
       copy_async(stage + i * kVector, a.cache.k + offset);
       copy_async(stage + kTileTokens * kHeadSize + i * kVector, a.cache.v + offset);
     }
@@ -240,7 +248,8 @@ __device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int element
   }
 }
 
-// One tile of keys, with their values behind them, of which the first `present` tokens are there: the group's share.
+// One tile of keys, with their values behind them, of which the first `present` tokens are there: the group's
+// share.
 template <int kHeadSize, int kHeads>
 __device__ inline void attend_tile(RunningSoftmax<kHeads>& softmax, const float (&q)[kHeads][kVector],
                                    const __nv_bfloat16* keys, int group, int present) {
@@ -264,7 +273,8 @@ __device__ inline void attend_tile(RunningSoftmax<kHeads>& softmax, const float 
 }
 
 template <int kHeadSize, int kHeads>
-__global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attention_kernel(DecodeAttentionArgs a) {
+__global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
+    decode_attention_kernel(DecodeAttentionArgs a) {
   using S = Sizes<kHeadSize, kHeads>;
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ float q_shared[kHeads][kHeadSize];
@@ -277,7 +287,8 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attentio
   const int kv_head = static_cast<int>(blockIdx.y);
   const int row = static_cast<int>(blockIdx.z);
   cudaTriggerProgrammaticLaunchCompletion();
-  // All blocks of the cluster must have begun before one writes into another's memory: known long before it is needed.
+  // All blocks of the cluster must have begun before one writes into another's memory: known long before it
+  // is needed.
   auto begun = cluster.barrier_arrive();
 
   const int position = a.context_length[row] - 1;  // of the new token; those before it are in the cache
@@ -330,8 +341,8 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1) decode_attentio
   const int elements = static_cast<int>(a.shape.heads / a.shape.kv_heads) * kHeadSize;
   merge_groups<kHeadSize, kHeads>(softmax, elements, reinterpret_cast<float*>(shared), &inbox);
   cluster.sync();
-  merge_cluster<kHeadSize, kHeads>(inbox, elements,
-                                   a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
+  merge_cluster<kHeadSize, kHeads>(
+      inbox, elements, a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
 }
 
 template <typename Visit>
@@ -370,8 +381,8 @@ void prepare_decode_attention() {
 }
 
 void decode_attention(const CudaStream& stream, const DecodeAttentionArgs& args, int cluster) {
-  CHECK(decode_attention_fits(args.shape), "head size {}, {} heads over {}", args.shape.head_size, args.shape.heads,
-        args.shape.kv_heads);
+  CHECK(decode_attention_fits(args.shape), "head size {}, {} heads over {}", args.shape.head_size,
+        args.shape.heads, args.shape.kv_heads);
   if (cluster == 0) {
     // As many blocks as there are multiprocessors, about: the matmuls on either side leave room for one each.
     constexpr int64_t kBlocks = 128;

@@ -13,13 +13,13 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kTileRows = 16;      // rows of W a block takes at once
 constexpr int kWindowBytes = 128;  // of each of them that a warp takes at once: whole lines
 constexpr int kWindowStage = kTileRows * kWindowBytes;  // bytes of a warp's window
-constexpr int kRowPadding = 64;    // bytes between rows of x in shared memory: keeps reads of two rows apart
-constexpr int kNarrowRows = 4;     // of x that one mma serves; with more, each operand is multiplied twice
+constexpr int kRowPadding = 64;  // bytes between rows of x in shared memory: keeps reads of two rows apart
+constexpr int kNarrowRows = 4;   // of x that one mma serves; with more, each operand is multiplied twice
 // Windows that a warp has requested ahead. With many rows, x needs the room.
 template <bool kWide>
 inline constexpr int kStages = kWide ? 3 : 6;
 template <bool kWide>
-inline constexpr int kRingBytes = kWarps * kStages<kWide> * kWindowStage;
+inline constexpr int kRingBytes = kWarps* kStages<kWide>* kWindowStage;
 constexpr int kMaxShared = 227 * 1024;
 // More than half of a multiprocessor's: the next kernel's block cannot join this one, only replace it.
 constexpr size_t kExclusiveBytes = 116 * 1024;
@@ -32,17 +32,23 @@ __device__ inline uint64_t streaming_policy() {
   return policy;
 }
 __device__ inline void copy_async(uint32_t shared, const uint8_t* global, uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "l"(policy)
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+               "l"(policy)
                : "memory");
 }
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 template <int kRequested>
 __device__ inline void wait_for_oldest_copy() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kRequested - 1) : "memory");
 }
 __device__ inline uint4 read_shared(uint32_t shared) {
   uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(shared)
+               : "memory");
   return v;
 }
 __device__ inline void prefetch_to_l2(const uint8_t* p, int bytes) {
@@ -70,7 +76,8 @@ struct Operand<WeightType::kBf16> {
   }
   __device__ static uint4 vector(const uint4& w, int) { return w; }
   __device__ static void multiply(float (&c)[4], const uint4& w, uint32_t x0, uint32_t x1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w), "r"(x0), "r"(x1));
   }
@@ -97,20 +104,28 @@ struct Operand<WeightType::kFp8> {
     return {widen(low), widen(low >> 16), widen(high), widen(high >> 16)};
   }
   __device__ static void multiply(float (&c)[4], const uint4& w, uint32_t x0, uint32_t x1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w), "r"(x0), "r"(x1));
   }
 };
 
-// x lies vector by vector with its pairs in the order 0, 2, 1, 3: the operand's registers 0 and 2 meet pairs 0
-// and 2 (columns 0 to 3), registers 1 and 3 meet pairs 1 and 3 (columns 4 to 7), each an 8-byte read.
-__device__ inline uint4 swap_middle(const uint4& v) { return {v.x, v.z, v.y, v.w}; }
+// x lies vector by vector with its pairs in the order 0, 2, 1, 3: the operand's registers 0 and 2 meet pairs
+// 0 and 2 (columns 0 to 3), registers 1 and 3 meet pairs 1 and 3 (columns 4 to 7), each an 8-byte read.
+__device__ inline uint4 swap_middle(const uint4& v) {
+  return {v.x, v.z, v.y, v.w};
+}
 
-__host__ __device__ inline int x_row_bytes(int in_features) { return in_features * 2 + kRowPadding; }
-__host__ __device__ inline int partial_floats(int rows) { return kWarps * kTileRows * rows; }
+__host__ __device__ inline int x_row_bytes(int in_features) {
+  return in_features * 2 + kRowPadding;
+}
+__host__ __device__ inline int partial_floats(int rows) {
+  return kWarps * kTileRows * rows;
+}
 inline size_t shared_bytes(int rows, int64_t in_features) {
-  return (rows > kNarrowRows ? kRingBytes<true> : kRingBytes<false>) + static_cast<size_t>(rows) * x_row_bytes(static_cast<int>(in_features)) +
+  return (rows > kNarrowRows ? kRingBytes<true> : kRingBytes<false>)+static_cast<size_t>(rows) *
+             x_row_bytes(static_cast<int>(in_features)) +
          2 * sizeof(float) * partial_floats(rows);
 }
 
@@ -172,8 +187,8 @@ __device__ void stage_x(const DecodeLinearArgs& a, uint8_t* x_shared, float (*su
   __syncthreads();
 }
 
-// What a thread needs of memory to finish a tile, loaded when the tile begins. Thread i has output i % kOutputs of batch
-// row i / kOutputs.
+// What a thread needs of memory to finish a tile, loaded when the tile begins. Thread i has output i %
+// kOutputs of batch row i / kOutputs.
 struct Outside {
   float added = 0;     // bias or residual
   float scale = 1;     // of its row of W
@@ -190,7 +205,8 @@ __device__ Outside load_outside(const DecodeLinearArgs& a, int tile) {
   if (r >= a.rows) return outside;
   if constexpr (kType == WeightType::kFp8) {
     outside.scale = a.weight_scale[Map::row(a, tile, i)];
-    if constexpr (kEpilogue == DecodeEpilogue::kSiluMul) outside.up_scale = a.weight_scale[Map::row(a, tile, i + 8)];
+    if constexpr (kEpilogue == DecodeEpilogue::kSiluMul)
+      outside.up_scale = a.weight_scale[Map::row(a, tile, i + 8)];
   }
   if constexpr (kEpilogue == DecodeEpilogue::kAddResidual) {
     outside.added = __bfloat162float(static_cast<const __nv_bfloat16*>(a.out)[r * a.out_stride + feature]);
@@ -203,7 +219,8 @@ __device__ Outside load_outside(const DecodeLinearArgs& a, int tile) {
 
 // Adds up the warps' shares of a tile and writes its outputs.
 template <WeightType kType, DecodeEpilogue kEpilogue>
-__device__ void finish_tile(const DecodeLinearArgs& a, const float* partial, int tile, const Outside& outside) {
+__device__ void finish_tile(const DecodeLinearArgs& a, const float* partial, int tile,
+                            const Outside& outside) {
   using Map = TileMap<kEpilogue>;
   const int i = static_cast<int>(threadIdx.x) % Map::kOutputs;
   const int r = static_cast<int>(threadIdx.x) / Map::kOutputs;
@@ -226,19 +243,19 @@ __device__ void finish_tile(const DecodeLinearArgs& a, const float* partial, int
   }
 }
 
-// A warp's requests, tile after tile of its block, and its places in the ring. In a window, row r's 16-byte chunk c
-// lies at chunk c ^ 4·(r mod 2): two rows that are read together fall on different banks.
+// A warp's requests, tile after tile of its block, and its places in the ring. In a window, row r's 16-byte
+// chunk c lies at chunk c ^ 4·(r mod 2): two rows that are read together fall on different banks.
 template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide>
 struct WeightStream {
   const uint8_t* next;  // next request: this thread's chunk of row lane / 8 of the tile
   int64_t row_bytes;
   uint64_t policy;
-  uint32_t ring;        // the warp's first place, an address in shared memory
-  uint32_t place;       // of the oldest window
-  uint32_t offset;      // of this thread's first copy in a window
-  int tile;             // of the next request
-  int left;             // windows of that tile not yet requested
-  int windows;          // of a tile, that this warp takes
+  uint32_t ring;    // the warp's first place, an address in shared memory
+  uint32_t place;   // of the oldest window
+  uint32_t offset;  // of this thread's first copy in a window
+  int tile;         // of the next request
+  int left;         // windows of that tile not yet requested
+  int windows;      // of a tile, that this warp takes
 
   __device__ void start(const DecodeLinearArgs& a, const uint8_t* shared) {
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -278,8 +295,8 @@ struct WeightStream {
     }
     commit_copies();
     place = place == ring + (kStages<kWide> - 1) * kWindowStage ? ring : place + kWindowStage;
-    // Keeps the place in a thread's own register: ptxas 13.0 encodes a copy with a uniform part of the address and a
-    // cache policy wrongly (an illegal instruction at run time).
+    // Keeps the place in a thread's own register: ptxas 13.0 encodes a copy with a uniform part of the
+    // address and a cache policy wrongly (an illegal instruction at run time).
     asm volatile("" : "+r"(place));
   }
 };
@@ -291,7 +308,8 @@ __device__ void prefetch_weights(const DecodeLinearArgs& a, int tiles, int budge
   const int row_bytes = a.in_features * Operand<kType>::kBytes;
   int left = budget / kTileRows;
   int start = kStages<kWide> * kWarps * kWindowBytes;  // of a row: already requested
-  for (int tile = static_cast<int>(blockIdx.x); tile < tiles && left > 0; tile += static_cast<int>(gridDim.x)) {
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles && left > 0;
+       tile += static_cast<int>(gridDim.x)) {
     const int bytes = min(left, row_bytes - start);
     if (bytes > 0) {
       const auto* row = static_cast<const uint8_t*>(a.weight) +
@@ -304,7 +322,8 @@ __device__ void prefetch_weights(const DecodeLinearArgs& a, int tiles, int budge
 }
 
 // Sums of a thread: of the tile's rows g (low) and g + 8 (high), each from the operand's registers 0 and 2 in
-// elements 0 and 1, from its registers 1 and 3 in elements 2 and 3. Wide: kept apart, as every column is a row of x.
+// elements 0 and 1, from its registers 1 and 3 in elements 2 and 3. Wide: kept apart, as every column is a
+// row of x.
 template <bool kWide>
 struct Sums {
   float low[kWide ? 2 : 1][4] = {};
@@ -312,7 +331,8 @@ struct Sums {
 };
 
 template <WeightType kType, bool kWide>
-__device__ inline void multiply_window(Sums<kWide>& sums, const uint4& low, const uint4& high, const uint8_t* x) {
+__device__ inline void multiply_window(Sums<kWide>& sums, const uint4& low, const uint4& high,
+                                       const uint8_t* x) {
   using Traits = Operand<kType>;
 #pragma unroll
   for (int i = 0; i < Traits::kVectors; ++i) {
@@ -380,21 +400,23 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   for (int stage = 0; stage < kStages<kWide>; ++stage) weights.request(a, tiles);
   prefetch_weights<kType, kEpilogue, kWide>(a, tiles, a.prefetch_bytes);
 
-  // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is done.
+  // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is
+  // done.
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   if (threadIdx.x < 2) zeros[threadIdx.x] = {0, 0, 0, 0};
   stage_x<kType>(a, x_shared, squares);
 
-  // The row of x that this lane's column is, and which of its pairs. Columns beyond the batch read zeros, on the
-  // same path: the lanes of an mma must not part.
+  // The row of x that this lane's column is, and which of its pairs. Columns beyond the batch read zeros, on
+  // the same path: the lanes of an mma must not part.
   const int column = lane / 4;
   const int row = kWide ? column : column % kNarrowRows;
   constexpr int kXWindow = kWindowBytes / Traits::kBytes * 2;  // bytes of x that meet a window
   const bool in_batch = row < a.rows;
-  const uint8_t* x = in_batch ? x_shared + row * stride + warp * kXWindow + (lane % 4) * Traits::kVectors * 16 +
-                                    (kWide ? 0 : column / kNarrowRows * 8)
-                              : reinterpret_cast<const uint8_t*>(zeros);
+  const uint8_t* x = in_batch
+                         ? x_shared + row * stride + warp * kXWindow + (lane % 4) * Traits::kVectors * 16 +
+                               (kWide ? 0 : column / kNarrowRows * 8)
+                         : reinterpret_cast<const uint8_t*>(zeros);
   const int x_step = in_batch ? kWarps * kXWindow : 0;
   const int x_half = in_batch ? kXWindow / 2 : 0;
   // This lane's chunk of the tile's row lane / 4 in the first half of a window; the second is 4 chunks away.
@@ -463,8 +485,8 @@ bool decode_linear_fits(WeightType type, int rows, int64_t out_features, int64_t
                         DecodeEpilogue epilogue) {
   const int64_t per_window = kWindowBytes / (type == WeightType::kBf16 ? 2 : 1);
   const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? 8 : 16;
-  return rows >= 1 && rows <= kMaxDecodeRows && out_features % outputs == 0 && in_features % per_window == 0 &&
-         shared_bytes(rows, in_features) + kStaticBytes <= kMaxShared;
+  return rows >= 1 && rows <= kMaxDecodeRows && out_features % outputs == 0 &&
+         in_features % per_window == 0 && shared_bytes(rows, in_features) + kStaticBytes <= kMaxShared;
 }
 
 void prepare_decode_linear() {
@@ -472,20 +494,23 @@ void prepare_decode_linear() {
     for (const DecodeEpilogue epilogue : {DecodeEpilogue::kStore, DecodeEpilogue::kAddResidual,
                                           DecodeEpilogue::kSiluMul, DecodeEpilogue::kLogits}) {
       for (const int rows : {1, kMaxDecodeRows}) {
-        for_kernel(type, epilogue, rows, [](auto* kernel) { allow_shared_bytes(kernel, kMaxShared - kStaticBytes); });
+        for_kernel(type, epilogue, rows,
+                   [](auto* kernel) { allow_shared_bytes(kernel, kMaxShared - kStaticBytes); });
       }
     }
   }
 }
 
-void decode_linear(const CudaStream& stream, WeightType type, DecodeEpilogue epilogue, const DecodeLinearArgs& args) {
-  CHECK(decode_linear_fits(type, args.rows, args.out_features, args.in_features, epilogue), "{} rows of {} x {}", args.rows,
-        args.out_features, args.in_features);
+void decode_linear(const CudaStream& stream, WeightType type, DecodeEpilogue epilogue,
+                   const DecodeLinearArgs& args) {
+  CHECK(decode_linear_fits(type, args.rows, args.out_features, args.in_features, epilogue),
+        "{} rows of {} x {}", args.rows, args.out_features, args.in_features);
   const int tiles = args.out_features / (epilogue == DecodeEpilogue::kSiluMul ? 8 : 16);
-  const LaunchShape shape = {.grid = dim3(static_cast<unsigned>(std::min(tiles, multiprocessors()))),
-                             .block = dim3(kThreads),
-                             .shared_bytes = std::max(shared_bytes(args.rows, args.in_features), kExclusiveBytes),
-                             .dependent = true};
+  const LaunchShape shape = {
+      .grid = dim3(static_cast<unsigned>(std::min(tiles, multiprocessors()))),
+      .block = dim3(kThreads),
+      .shared_bytes = std::max(shared_bytes(args.rows, args.in_features), kExclusiveBytes),
+      .dependent = true};
   for_kernel(type, epilogue, args.rows, [&](auto* kernel) { launch(stream.get(), shape, kernel, args); });
 }
 

@@ -2,20 +2,20 @@
 //   out = epilogue(norm(x) · Wᵀ),   x [rows, K] BF16, W [N, K] row-major in BF16 or FP8 E4M3.
 // Bound by reading W once: N·K·(2 or 1) bytes; rows 1 to 8 cost the same.
 //
-// One block per multiprocessor. Its eight warps share the K dimension of a tile of sixteen rows of W: a warp copies
-// whole 128-byte lines of the sixteen rows asynchronously into a ring of its own in shared memory (up to
-// 96 KB a multiprocessor in flight) and reads them back as first operands of mma.m16n8k16, with no barrier of the
-// block between. The 16 bytes that a thread reads are the four registers of that operand as they come: rows g and
-// g + 8 of the mma are the same row of W at different k, and its columns n and n + 4 the same row of x at those
-// k. W needs no reshuffling, and the product no moves.
+// One block per multiprocessor. Its eight warps share the K dimension of a tile of sixteen rows of W: a warp
+// copies whole 128-byte lines of the sixteen rows asynchronously into a ring of its own in shared memory (up
+// to 96 KB a multiprocessor in flight) and reads them back as first operands of mma.m16n8k16, with no barrier
+// of the block between. The 16 bytes that a thread reads are the four registers of that operand as they come:
+// rows g and g + 8 of the mma are the same row of W at different k, and its columns n and n + 4 the same row
+// of x at those k. W needs no reshuffling, and the product no moves.
 //
-// Launched dependently, and too large in shared memory for two blocks on a multiprocessor: a block starts where one of
-// the kernel before it ends, requests its first weights, prefetches more into the L2 cache, and only then
-// waits for the whole of that kernel. Sums run in a fixed order: results do not depend on timing.
+// Launched dependently, and too large in shared memory for two blocks on a multiprocessor: a block starts
+// where one of the kernel before it ends, requests its first weights, prefetches more into the L2 cache, and
+// only then waits for the whole of that kernel. Sums run in a fixed order: results do not depend on timing.
 //
 // FP8 weights meet x in FP16: |norm(x)| must stay below 65,504 (larger values saturate).
-// Limits: rows 1 to 8; K a multiple of 64 (FP8: 128); N of 16 (8 for kSiluMul); x must fit in shared memory beside the
-// ring: decode_linear_fits().
+// Limits: rows 1 to 8; K a multiple of 64 (FP8: 128); N of 16 (8 for kSiluMul); x must fit in shared memory
+// beside the ring: decode_linear_fits().
 #pragma once
 
 #include <cuda_bf16.h>
@@ -47,7 +47,8 @@ struct DecodeLinearArgs {
   int64_t out_stride = 0;
   int out_features = 0;  // N
   int in_features = 0;   // K
-  int prefetch_bytes = 32 * 1024;  // of weights per block, into L2, before the wait, beside what the ring holds
+  int prefetch_bytes =
+      32 * 1024;  // of weights per block, into L2, before the wait, beside what the ring holds
 };
 
 inline constexpr int kMaxDecodeRows = 8;
@@ -56,6 +57,7 @@ bool decode_linear_fits(WeightType type, int rows, int64_t out_features, int64_t
                         DecodeEpilogue epilogue);
 // Once per process, before capture: raises the kernels' limits of shared memory.
 void prepare_decode_linear();
-void decode_linear(const CudaStream& stream, WeightType type, DecodeEpilogue epilogue, const DecodeLinearArgs& args);
+void decode_linear(const CudaStream& stream, WeightType type, DecodeEpilogue epilogue,
+                   const DecodeLinearArgs& args);
 
 }  // namespace crible::cuda

@@ -33,7 +33,8 @@ struct DecodeLinearCase {
     residual = random_bf16(random, int64_t{c.rows} * c.out, 2.0f);
     const float size = 1.0f / std::sqrt(static_cast<float>(c.in));
     weight16 = random_bf16(random, weight_rows * c.in, size);
-    for (int64_t r = 0; r < weight_rows; ++r) scale.push_back(size / 100 * static_cast<float>(0.5 + random.uniform()));
+    for (int64_t r = 0; r < weight_rows; ++r)
+      scale.push_back(size / 100 * static_cast<float>(0.5 + random.uniform()));
     for (int64_t i = 0; i < weight_rows * c.in; ++i) {
       weight8.push_back(__nv_cvt_float_to_fp8(100 * random.normal(), __NV_SATFINITE, __NV_E4M3));
     }
@@ -43,7 +44,8 @@ struct DecodeLinearCase {
     if (c.type == WeightType::kBf16) return exact(weight16[i]);
     __nv_fp8_e4m3 value;
     value.__x = weight8[i];
-    return static_cast<double>(static_cast<float>(value)) * static_cast<double>(scale[static_cast<size_t>(row)]);
+    return static_cast<double>(static_cast<float>(value)) *
+           static_cast<double>(scale[static_cast<size_t>(row)]);
   }
   double dot(int64_t row, int64_t r, double factor) const {
     double sum = 0;
@@ -63,8 +65,12 @@ struct DecodeLinearCase {
         const double value = dot(n, r, factor);
         switch (c.epilogue) {
           case DecodeEpilogue::kStore: out.push_back(value + exact(bias[static_cast<size_t>(n)])); break;
-          case DecodeEpilogue::kAddResidual: out.push_back(value + exact(residual[static_cast<size_t>(r * c.out + n)])); break;
-          case DecodeEpilogue::kSiluMul: out.push_back(value / (1 + std::exp(-value)) * dot(n + c.out, r, factor)); break;
+          case DecodeEpilogue::kAddResidual:
+            out.push_back(value + exact(residual[static_cast<size_t>(r * c.out + n)]));
+            break;
+          case DecodeEpilogue::kSiluMul:
+            out.push_back(value / (1 + std::exp(-value)) * dot(n + c.out, r, factor));
+            break;
           case DecodeEpilogue::kLogits: out.push_back(value); break;
         }
       }
@@ -81,21 +87,30 @@ class DecodeLinearCuda : public GpuTest {
   }
   std::vector<double> run(const DecodeLinearCase& k, int prefetch_bytes) {
     const Case& c = k.c;
-    const auto x = to_device(k.x), norm = to_device(k.norm), bias = to_device(k.bias), w16 = to_device(k.weight16);
+    const auto x = to_device(k.x), norm = to_device(k.norm), bias = to_device(k.bias),
+               w16 = to_device(k.weight16);
     const auto w8 = to_device(k.weight8);
     const auto scale = to_device(k.scale);
     const DeviceArray<float> logits(static_cast<size_t>(c.rows * c.out));
     const DeviceArray<__nv_bfloat16> poisoned(static_cast<size_t>(c.rows * c.out));
     const auto residual = to_device(k.residual);
-    const bool adds = c.epilogue == DecodeEpilogue::kAddResidual, is_float = c.epilogue == DecodeEpilogue::kLogits;
+    const bool adds = c.epilogue == DecodeEpilogue::kAddResidual,
+               is_float = c.epilogue == DecodeEpilogue::kLogits;
     const DeviceArray<__nv_bfloat16>& narrow = adds ? residual : poisoned;
     decode_linear(stream(), c.type, c.epilogue,
-                  {.x = x.data(), .x_stride = c.in, .rows = c.rows, .norm_weight = c.norm ? norm.data() : nullptr,
+                  {.x = x.data(),
+                   .x_stride = c.in,
+                   .rows = c.rows,
+                   .norm_weight = c.norm ? norm.data() : nullptr,
                    .epsilon = kEpsilon,
                    .weight = c.type == WeightType::kBf16 ? static_cast<const void*>(w16.data()) : w8.data(),
-                   .weight_scale = scale.data(), .bias = c.epilogue == DecodeEpilogue::kStore ? bias.data() : nullptr,
-                   .out = is_float ? static_cast<void*>(logits.data()) : narrow.data(), .out_stride = c.out,
-                   .out_features = c.out, .in_features = c.in, .prefetch_bytes = prefetch_bytes});
+                   .weight_scale = scale.data(),
+                   .bias = c.epilogue == DecodeEpilogue::kStore ? bias.data() : nullptr,
+                   .out = is_float ? static_cast<void*>(logits.data()) : narrow.data(),
+                   .out_stride = c.out,
+                   .out_features = c.out,
+                   .in_features = c.in,
+                   .prefetch_bytes = prefetch_bytes});
     finish();
     return is_float ? to_doubles(logits.host()) : to_doubles(narrow.host());
   }
@@ -117,8 +132,9 @@ TEST_F(DecodeLinearCuda, AgreesWithFloat64) {
       const std::vector<double> reference = k.reference();
       const std::vector<double> out = run(k, 32 * 1024);
       // x is rounded once after the norm (BF16, or FP16 beside FP8 weights), the result once.
-      EXPECT_LE(relative_distance(out, reference), kBf16Epsilon) << "epilogue " << static_cast<int>(c.epilogue) << ", "
-          << c.rows << " rows of " << c.out << " x " << c.in;
+      EXPECT_LE(relative_distance(out, reference), kBf16Epsilon)
+          << "epilogue " << static_cast<int>(c.epilogue) << ", " << c.rows << " rows of " << c.out << " x "
+          << c.in;
       // How far ahead the kernel reaches changes no bit.
       EXPECT_EQ(out, run(k, 0));
       EXPECT_EQ(out, run(k, 1 << 20));
@@ -130,7 +146,8 @@ TEST(DecodeLinearLimits, SayWhatFits) {
   EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 8, 12288, 4096, DecodeEpilogue::kSiluMul));
   EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 6, 4096, 12288, DecodeEpilogue::kAddResidual));
   EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 9, 4096, 4096, DecodeEpilogue::kStore));
-  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 8, 4096, 25600, DecodeEpilogue::kStore)) << "x must be in shared memory";
+  EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 8, 4096, 25600, DecodeEpilogue::kStore))
+      << "x must be in shared memory";
   EXPECT_TRUE(decode_linear_fits(WeightType::kBf16, 1, 4096, 576, DecodeEpilogue::kStore));
   EXPECT_FALSE(decode_linear_fits(WeightType::kFp8, 1, 4096, 576, DecodeEpilogue::kStore)) << "half a line";
   EXPECT_FALSE(decode_linear_fits(WeightType::kBf16, 1, 4096, 100, DecodeEpilogue::kStore));

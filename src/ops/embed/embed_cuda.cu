@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedArgs a) {
 void embed(const CudaStream& stream, const EmbedArgs& args) {
   if (args.tokens == 0) return;
   CHECK(args.columns % kVector == 0, "{} columns", args.columns);
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads)}, &embed_kernel,
-         args);
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads)},
+         &embed_kernel, args);
 }
 
 }  // namespace crible::cuda

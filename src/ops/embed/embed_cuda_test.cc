@@ -18,13 +18,18 @@ TEST_F(EmbedCuda, CopiesRowsAndGivesZerosForPadding) {
     const auto table_device = to_device(table);
     const auto ids_device = to_device(ids);
     const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(tokens * columns));
-    embed(stream(), {.table = table_device.data(), .token_ids = ids_device.data(), .out = out.data(), .tokens = tokens,
-                     .columns = columns, .vocabulary = vocabulary});
+    embed(stream(), {.table = table_device.data(),
+                     .token_ids = ids_device.data(),
+                     .out = out.data(),
+                     .tokens = tokens,
+                     .columns = columns,
+                     .vocabulary = vocabulary});
     finish();
     std::vector<double> reference;
     for (const int32_t id : ids) {
       for (int64_t c = 0; c < columns; ++c) {
-        reference.push_back(id < 0 || id == vocabulary ? 0.0 : exact(table[static_cast<size_t>(id * columns + c)]));
+        reference.push_back(id < 0 || id == vocabulary ? 0.0
+                                                       : exact(table[static_cast<size_t>(id * columns + c)]));
       }
     }
     expect_each_near(out.host(), reference, 0, 0);

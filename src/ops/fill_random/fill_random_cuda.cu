@@ -21,13 +21,16 @@ __device__ inline float uniform(uint64_t seed, int64_t i) {
 
 template <typename T, typename Make>
 __global__ void __launch_bounds__(kThreads) fill_kernel(T* out, int64_t count, Make make) {
-  for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < count; i += int64_t{gridDim.x} * kThreads) out[i] = make(i);
+  for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < count; i += int64_t{gridDim.x} * kThreads)
+    out[i] = make(i);
 }
 
 struct MakeBf16 {
   uint64_t seed;
   float mean, reach;
-  __device__ __nv_bfloat16 operator()(int64_t i) const { return __float2bfloat16_rn(mean + reach * uniform(seed, i)); }
+  __device__ __nv_bfloat16 operator()(int64_t i) const {
+    return __float2bfloat16_rn(mean + reach * uniform(seed, i));
+  }
 };
 struct MakeFp8 {
   uint64_t seed;
@@ -42,7 +45,8 @@ struct MakeConstant {
 
 template <typename T, typename Make>
 void fill(const CudaStream& stream, T* out, int64_t count, const Make& make) {
-  launch(stream.get(), {.grid = dim3(kBlocks), .block = dim3(kThreads)}, &fill_kernel<T, Make>, out, count, make);
+  launch(stream.get(), {.grid = dim3(kBlocks), .block = dim3(kThreads)}, &fill_kernel<T, Make>, out, count,
+         make);
 }
 
 }  // namespace

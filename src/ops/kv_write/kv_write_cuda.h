@@ -17,8 +17,8 @@ namespace crible::cuda {
 struct KvWriteArgs {
   __nv_bfloat16* qkv = nullptr;  // [tokens, (heads + 2 · kv_heads) · head_size]: q, k, v
   int64_t tokens = 0;
-  const int32_t* positions = nullptr;  // [tokens]
-  const int64_t* slots = nullptr;      // [tokens] block · block_size + offset
+  const int32_t* positions = nullptr;     // [tokens]
+  const int64_t* slots = nullptr;         // [tokens] block · block_size + offset
   const __nv_bfloat16* bias = nullptr;    // of the matmul, [(heads + 2 · kv_heads) · head_size], or null
   const __nv_bfloat16* q_norm = nullptr;  // [head_size], or null
   const __nv_bfloat16* k_norm = nullptr;

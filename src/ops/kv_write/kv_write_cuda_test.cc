@@ -10,12 +10,14 @@ constexpr float kEpsilon = 1e-6f;
 
 class KvWriteCuda : public GpuTest {
  protected:
-  void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm, bool with_bias) {
+  void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm,
+             bool with_bias) {
     const PagedGpuCase c(random, shape, {{40, 3}, {17, 17}, {200, 1}});
     const PagedGpuArrays arrays(c);
     const int64_t all = shape.heads + 2 * shape.kv_heads, width = all * shape.head_size;
     const DeviceRopeTable device_table =
-        DeviceRopeTable::upload(make_rope_table(test_rope_frequencies(shape.head_size), 256, 1.0), pairing).value();
+        DeviceRopeTable::upload(make_rope_table(test_rope_frequencies(shape.head_size), 256, 1.0), pairing)
+            .value();
     Bf16s qkv = random_bf16(random, c.tokens * width);
     const Bf16s bias = random_bf16(random, width), q_norm = random_bf16(random, shape.head_size);
     const Bf16s k_norm = random_bf16(random, shape.head_size);
@@ -24,11 +26,17 @@ class KvWriteCuda : public GpuTest {
     const auto qkv_device = to_device(qkv), bias_device = to_device(bias), q_norm_device = to_device(q_norm);
     const auto k_norm_device = to_device(k_norm);
     const auto slots_device = to_device(slots);
-    kv_write(stream(), {.qkv = qkv_device.data(), .tokens = c.tokens, .positions = arrays.positions.data(),
-                        .slots = slots_device.data(), .bias = with_bias ? bias_device.data() : nullptr,
+    kv_write(stream(), {.qkv = qkv_device.data(),
+                        .tokens = c.tokens,
+                        .positions = arrays.positions.data(),
+                        .slots = slots_device.data(),
+                        .bias = with_bias ? bias_device.data() : nullptr,
                         .q_norm = norm ? q_norm_device.data() : nullptr,
-                        .k_norm = norm ? k_norm_device.data() : nullptr, .epsilon = kEpsilon,
-                        .rope = device_table.view(), .shape = shape, .cache = c.view(arrays.cache.data())});
+                        .k_norm = norm ? k_norm_device.data() : nullptr,
+                        .epsilon = kEpsilon,
+                        .rope = device_table.view(),
+                        .shape = shape,
+                        .cache = c.view(arrays.cache.data())});
     finish();
     const Bf16s out = qkv_device.host();
     Bf16s cache = arrays.cache.host(), untouched = c.cache;
@@ -36,18 +44,24 @@ class KvWriteCuda : public GpuTest {
       for (int64_t h = 0; h < all; ++h) {
         const size_t place = static_cast<size_t>((t * all + h) * shape.head_size);
         const bool is_q = h < shape.heads, is_v = h >= shape.heads + shape.kv_heads;
-        Bf16s input(qkv.begin() + static_cast<int64_t>(place), qkv.begin() + static_cast<int64_t>(place) + shape.head_size);
+        Bf16s input(qkv.begin() + static_cast<int64_t>(place),
+                    qkv.begin() + static_cast<int64_t>(place) + shape.head_size);
         if (with_bias) {
           // Added in float32; the reference takes the rounded sum where the test has bias and no norm only.
           for (int64_t d = 0; d < shape.head_size; ++d) {
-            input[static_cast<size_t>(d)] = __float2bfloat16_rn(__bfloat162float(input[static_cast<size_t>(d)]) +
-                                                                __bfloat162float(bias[static_cast<size_t>(h * shape.head_size + d)]));
+            input[static_cast<size_t>(d)] =
+                __float2bfloat16_rn(__bfloat162float(input[static_cast<size_t>(d)]) +
+                                    __bfloat162float(bias[static_cast<size_t>(h * shape.head_size + d)]));
           }
         }
         std::vector<double> reference = to_doubles(input);
         if (!is_v) {
-          reference = reference_head(input.data(), shape.head_size, !norm ? nullptr : is_q ? q_norm.data() : k_norm.data(),
-                                     static_cast<double>(kEpsilon), pairing, c.positions[static_cast<size_t>(t)]);
+          reference =
+              reference_head(input.data(), shape.head_size,
+                             !norm  ? nullptr
+                             : is_q ? q_norm.data()
+                                    : k_norm.data(),
+                             static_cast<double>(kEpsilon), pairing, c.positions[static_cast<size_t>(t)]);
         }
         const __nv_bfloat16* got = &out[place];
         if (!is_q) {
@@ -72,7 +86,8 @@ TEST_F(KvWriteCuda, AgreesWithFloat64AndTouchesNothingElse) {
     for (const int64_t head_size : {64, 128}) {
       for (const int64_t heads : {2, 9, 32}) {
         const int64_t kv_heads = heads == 32 ? 8 : heads == 9 ? 3 : 1;
-        const AttentionShape shape = {.heads = heads, .kv_heads = kv_heads, .head_size = head_size, .block_size = 16, .scale = 1};
+        const AttentionShape shape = {
+            .heads = heads, .kv_heads = kv_heads, .head_size = head_size, .block_size = 16, .scale = 1};
         check(random, shape, pairing, true, false);
         check(random, shape, pairing, false, false);
         check(random, shape, pairing, false, true);

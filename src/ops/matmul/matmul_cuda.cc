@@ -31,7 +31,9 @@ int bucket_of(int64_t rows) {
 
 // What a chosen algorithm depends on, beside the bucket of rows.
 using ShapeKey = std::tuple<WeightType, OutputType, int64_t, int64_t, bool>;
-ShapeKey key_of(const MatmulArgs& a) { return {a.type, a.out_type, a.out_features, a.in_features, a.accumulate}; }
+ShapeKey key_of(const MatmulArgs& a) {
+  return {a.type, a.out_type, a.out_features, a.in_features, a.accumulate};
+}
 
 // cuBLASLt counts columns first: out as [N, rows] = (W as [K, N])ᵀ · (x as [K, rows]).
 struct Problem {
@@ -42,7 +44,8 @@ struct Problem {
 };
 
 Status set(Problem& p, cublasLtMatmulDescAttributes_t attribute, const void* value, size_t bytes) {
-  return status_of(cublasLtMatmulDescSetAttribute(&p.operation, attribute, value, bytes), "describe a product");
+  return status_of(cublasLtMatmulDescSetAttribute(&p.operation, attribute, value, bytes),
+                   "describe a product");
 }
 
 Result<Problem> describe(const MatmulArgs& a) {
@@ -52,8 +55,10 @@ Result<Problem> describe(const MatmulArgs& a) {
   const auto n = static_cast<uint64_t>(a.out_features);
   const auto k = static_cast<uint64_t>(a.in_features);
   const auto m = static_cast<uint64_t>(a.rows);
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatmulDescInit(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe"));
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatrixLayoutInit(&p.weight, type, k, n, a.in_features), "describe"));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cublasLtMatmulDescInit(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe"));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cublasLtMatrixLayoutInit(&p.weight, type, k, n, a.in_features), "describe"));
   CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatrixLayoutInit(&p.x, type, k, m, a.in_features), "describe"));
   CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatrixLayoutInit(&p.out, out, n, m, a.out_features), "describe"));
   const cublasOperation_t transpose = CUBLAS_OP_T;
@@ -62,7 +67,8 @@ Result<Problem> describe(const MatmulArgs& a) {
     const cublasLtMatmulMatrixScale_t per_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
     CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &per_row, sizeof per_row));
     CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &per_row, sizeof per_row));
-    CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &a.weight_scale, sizeof a.weight_scale));
+    CRIBLE_RETURN_IF_ERROR(
+        set(p, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &a.weight_scale, sizeof a.weight_scale));
     CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &a.x_scale, sizeof a.x_scale));
   }
   return p;
@@ -84,9 +90,9 @@ struct Matmul::Impl {
                   const cublasLtMatmulAlgo_t& algorithm) const {
     const float one = 1.0f;
     const float kept = a.accumulate ? 1.0f : 0.0f;
-    return status_of(cublasLtMatmul(handle, &p.operation, &one, a.weight, &p.weight, a.x, &p.x, &kept, a.out, &p.out,
-                                    a.out, &p.out, &algorithm, workspace.data(), static_cast<size_t>(kWorkspaceBytes),
-                                    stream.get()),
+    return status_of(cublasLtMatmul(handle, &p.operation, &one, a.weight, &p.weight, a.x, &p.x, &kept, a.out,
+                                    &p.out, a.out, &p.out, &algorithm, workspace.data(),
+                                    static_cast<size_t>(kWorkspaceBytes), stream.get()),
                      "multiply");
   }
 
@@ -98,7 +104,9 @@ Matmul::Matmul(Matmul&&) noexcept = default;
 Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 Matmul::~Matmul() = default;
 
-int64_t Matmul::workspace_bytes() { return kWorkspaceBytes; }
+int64_t Matmul::workspace_bytes() {
+  return kWorkspaceBytes;
+}
 
 Result<Matmul> Matmul::create() {
   Matmul matmul;
@@ -112,22 +120,25 @@ Result<cublasLtMatmulAlgo_t> Matmul::Impl::measure(const CudaStream& stream, con
   cublasLtMatmulPreferenceOpaque_t preference;
   CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatmulPreferenceInit(&preference), "prefer"));
   const auto workspace_limit = static_cast<size_t>(kWorkspaceBytes);
-  CRIBLE_RETURN_IF_ERROR(status_of(
-      cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_limit,
-                                           sizeof workspace_limit), "prefer"));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &workspace_limit, sizeof workspace_limit),
+                "prefer"));
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> candidates;
   int found = 0;
-  CRIBLE_RETURN_IF_ERROR(status_of(
-      cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out, &preference, kCandidates,
-                                     candidates.data(), &found),
-      fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features, a.in_features)));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out,
+                                               &preference, kCandidates, candidates.data(), &found),
+                fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features,
+                            a.in_features)));
   CRIBLE_TRY(const CudaEvent start, CudaEvent::create(CudaEvent::Timing::kOn));
   CRIBLE_TRY(const CudaEvent end, CudaEvent::create(CudaEvent::Timing::kOn));
   constexpr int kRuns = 3;
   const cublasLtMatmulAlgo_t* best = nullptr;
   double best_ms = 0;
   for (int i = 0; i < found; ++i) {
-    if (!multiply(stream, a, p, candidates[static_cast<size_t>(i)].algo)) continue;  // warm-up, and whether it can
+    if (!multiply(stream, a, p, candidates[static_cast<size_t>(i)].algo))
+      continue;  // warm-up, and whether it can
     CRIBLE_RETURN_IF_ERROR(start.record(stream));
     for (int run = 0; run < kRuns; ++run) {
       CRIBLE_RETURN_IF_ERROR(multiply(stream, a, p, candidates[static_cast<size_t>(i)].algo));
@@ -141,8 +152,8 @@ Result<cublasLtMatmulAlgo_t> Matmul::Impl::measure(const CudaStream& stream, con
     }
   }
   if (best == nullptr) {
-    return fail(ErrorCode::kUnsupported, "cuBLASLt has no algorithm for [{}, {}] x [{}, {}]", a.rows, a.in_features,
-                a.out_features, a.in_features);
+    return fail(ErrorCode::kUnsupported, "cuBLASLt has no algorithm for [{}, {}] x [{}, {}]", a.rows,
+                a.in_features, a.out_features, a.in_features);
   }
   return *best;
 }

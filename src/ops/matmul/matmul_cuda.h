@@ -27,8 +27,8 @@ struct MatmulArgs {
   int64_t rows = 0;
   const void* weight = nullptr;
   const float* weight_scale = nullptr;  // [N], FP8 only
-  int64_t out_features = 0;  // N
-  int64_t in_features = 0;   // K
+  int64_t out_features = 0;             // N
+  int64_t in_features = 0;              // K
   void* out = nullptr;
   bool accumulate = false;  // add to out: the residual connection
 };
@@ -53,7 +53,7 @@ class Matmul {
 
 // q[r] = x[r] / scale[r] in FP8 E4M3 with scale[r] = max|x[r]| / 448, for the FP8 matmul. Reads
 // 2·rows·columns bytes and writes half as many. columns: a multiple of 8, at most 32,768.
-void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns, uint8_t* q,
-                   float* scale);
+void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns,
+                   uint8_t* q, float* scale);
 
 }  // namespace crible::cuda

@@ -19,7 +19,8 @@ std::vector<double> product(const std::vector<double>& x, const std::vector<doub
   for (int64_t r = 0; r < s.rows; ++r) {
     for (int64_t n = 0; n < s.out; ++n) {
       double sum = 0;
-      for (int64_t k = 0; k < s.in; ++k) sum += x[static_cast<size_t>(r * s.in + k)] * w[static_cast<size_t>(n * s.in + k)];
+      for (int64_t k = 0; k < s.in; ++k)
+        sum += x[static_cast<size_t>(r * s.in + k)] * w[static_cast<size_t>(n * s.in + k)];
       out[static_cast<size_t>(r * s.out + n)] = sum;
     }
   }
@@ -36,8 +37,12 @@ TEST_F(MatmulCuda, Bf16AgreesWithFloat64) {
       const DeviceArray<__nv_bfloat16> narrow(static_cast<size_t>(s.rows * s.out));
       const DeviceArray<float> wide(static_cast<size_t>(s.rows * s.out));
       const bool is_float = type == OutputType::kFloat;
-      const MatmulArgs args = {.out_type = type, .x = x_device.data(), .rows = s.rows, .weight = w_device.data(),
-                               .out_features = s.out, .in_features = s.in,
+      const MatmulArgs args = {.out_type = type,
+                               .x = x_device.data(),
+                               .rows = s.rows,
+                               .weight = w_device.data(),
+                               .out_features = s.out,
+                               .in_features = s.in,
                                .out = is_float ? static_cast<void*>(wide.data()) : narrow.data()};
       ASSERT_TRUE(matmul.tune(stream(), args, s.rows));
       ASSERT_TRUE(matmul.run(stream(), args));
@@ -61,8 +66,13 @@ TEST_F(MatmulCuda, AccumulatesOntoTheResidual) {
   const Bf16s residual = random_bf16(random, s.rows * s.out, 5.0f);
   const auto x_device = to_device(x), w_device = to_device(w), out = to_device(residual);
   const DeviceArray<__nv_bfloat16> scratch(residual.size());
-  MatmulArgs args = {.x = x_device.data(), .rows = s.rows, .weight = w_device.data(), .out_features = s.out,
-                     .in_features = s.in, .out = scratch.data(), .accumulate = true};
+  MatmulArgs args = {.x = x_device.data(),
+                     .rows = s.rows,
+                     .weight = w_device.data(),
+                     .out_features = s.out,
+                     .in_features = s.in,
+                     .out = scratch.data(),
+                     .accumulate = true};
   ASSERT_TRUE(matmul.tune(stream(), args, s.rows));
   args.out = out.data();
   ASSERT_TRUE(matmul.run(stream(), args));
@@ -84,14 +94,21 @@ TEST_F(MatmulCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
     quantize_rows(stream(), x_device.data(), s.rows, s.in, x8.data(), x_scale.data());
     std::vector<uint8_t> w8;
     std::vector<float> w_scale;
-    for (int64_t i = 0; i < s.out * s.in; ++i) w8.push_back(__nv_cvt_float_to_fp8(100 * random.normal(), __NV_SATFINITE, __NV_E4M3));
+    for (int64_t i = 0; i < s.out * s.in; ++i)
+      w8.push_back(__nv_cvt_float_to_fp8(100 * random.normal(), __NV_SATFINITE, __NV_E4M3));
     for (int64_t n = 0; n < s.out; ++n) w_scale.push_back(0.001f * static_cast<float>(1 + random.uniform()));
     const auto w8_device = to_device(w8);
     const auto w_scale_device = to_device(w_scale);
     const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(s.rows * s.out));
-    const MatmulArgs args = {.type = WeightType::kFp8, .x = x8.data(), .x_scale = x_scale.data(), .rows = s.rows,
-                             .weight = w8_device.data(), .weight_scale = w_scale_device.data(), .out_features = s.out,
-                             .in_features = s.in, .out = out.data()};
+    const MatmulArgs args = {.type = WeightType::kFp8,
+                             .x = x8.data(),
+                             .x_scale = x_scale.data(),
+                             .rows = s.rows,
+                             .weight = w8_device.data(),
+                             .weight_scale = w_scale_device.data(),
+                             .out_features = s.out,
+                             .in_features = s.in,
+                             .out = out.data()};
     const Status tuned = matmul.tune(stream(), args, s.rows);
     ASSERT_TRUE(tuned) << tuned.error().message;
     ASSERT_TRUE(matmul.run(stream(), args));
@@ -107,10 +124,12 @@ TEST_F(MatmulCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
     for (size_t i = 0; i < x8_host.size(); ++i) {
       xs.push_back(value(x8_host[i]) * static_cast<double>(x_scale_host[i / static_cast<size_t>(s.in)]));
       // E4M3 has 4 significant bits; below 2^-6 its steps are 2^-9.
-      const double step = std::max(std::abs(exact(x[i])) / 16, 0x1p-9 * static_cast<double>(x_scale_host[i / static_cast<size_t>(s.in)]));
+      const double step = std::max(std::abs(exact(x[i])) / 16,
+                                   0x1p-9 * static_cast<double>(x_scale_host[i / static_cast<size_t>(s.in)]));
       ASSERT_LE(std::abs(xs[i] - exact(x[i])), step) << i;
     }
-    for (size_t i = 0; i < w8.size(); ++i) ws.push_back(value(w8[i]) * static_cast<double>(w_scale[i / static_cast<size_t>(s.in)]));
+    for (size_t i = 0; i < w8.size(); ++i)
+      ws.push_back(value(w8[i]) * static_cast<double>(w_scale[i / static_cast<size_t>(s.in)]));
     // The tensor cores keep about 14 bits of a partial FP8 sum.
     EXPECT_LE(relative_distance(to_doubles(out.host()), product(xs, ws, s)), 3e-3);
   }

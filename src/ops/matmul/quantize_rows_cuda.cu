@@ -8,11 +8,11 @@ namespace crible::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kMaxVectors = 8;     // per thread
+constexpr int kMaxVectors = 8;      // per thread
 constexpr float kLargest = 448.0f;  // of E4M3
 
-__global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const __nv_bfloat16* x, int64_t columns, uint8_t* q,
-                                                                 float* scales) {
+__global__ void __launch_bounds__(kThreads)
+    quantize_rows_kernel(const __nv_bfloat16* x, int64_t columns, uint8_t* q, float* scales) {
   __shared__ float maxima[32];
   const int64_t row = blockIdx.x;
   float values[kMaxVectors][kVector];
@@ -26,7 +26,8 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const __nv_bflo
     for (int j = 0; j < kVector; ++j) largest = fmaxf(largest, fabsf(values[i][j]));
   }
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, offset));
+  for (int offset = 16; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, offset));
   if (threadIdx.x % 32 == 0) maxima[threadIdx.x / 32] = largest;
   __syncthreads();
   for (int w = 0; w < kThreads / 32; ++w) largest = fmaxf(largest, maxima[w]);
@@ -49,12 +50,12 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const __nv_bflo
 
 }  // namespace
 
-void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns, uint8_t* q,
-                   float* scale) {
+void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns,
+                   uint8_t* q, float* scale) {
   if (rows == 0) return;
   CHECK(columns % kVector == 0 && columns <= kMaxVectors * kThreads * kVector, "{} columns", columns);
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(rows)), .block = dim3(kThreads)}, &quantize_rows_kernel, x,
-         columns, q, scale);
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(rows)), .block = dim3(kThreads)},
+         &quantize_rows_kernel, x, columns, q, scale);
 }
 
 }  // namespace crible::cuda

@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNormArgs a) {
 
 void rms_norm(const CudaStream& stream, const RmsNormArgs& args) {
   if (args.rows == 0) return;
-  CHECK(args.columns % kVector == 0 && args.columns <= kMaxVectors * kThreads * kVector, "{} columns", args.columns);
+  CHECK(args.columns % kVector == 0 && args.columns <= kMaxVectors * kThreads * kVector, "{} columns",
+        args.columns);
   auto* kernel = &rms_norm_kernel<kMaxVectors>;
   const int64_t vectors = (args.columns + kThreads * kVector - 1) / (kThreads * kVector);
   if (vectors <= 1) {
@@ -50,7 +51,8 @@ void rms_norm(const CudaStream& stream, const RmsNormArgs& args) {
   } else if (vectors <= 4) {
     kernel = &rms_norm_kernel<4>;
   }
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)}, kernel, args);
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)}, kernel,
+         args);
 }
 
 }  // namespace crible::cuda

@@ -19,9 +19,15 @@ TEST_F(RmsNormCuda, AgreesWithFloat64) {
     const auto order_device = to_device(order);
     const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(rows * columns));
     constexpr float kEpsilon = 1e-5f;
-    rms_norm(stream(), {.x = x_device.data(), .x_stride = stride, .row_indices = order_device.data(),
-                        .out = out.data(), .out_stride = columns, .weight = weight_device.data(), .rows = rows,
-                        .columns = columns, .epsilon = kEpsilon});
+    rms_norm(stream(), {.x = x_device.data(),
+                        .x_stride = stride,
+                        .row_indices = order_device.data(),
+                        .out = out.data(),
+                        .out_stride = columns,
+                        .weight = weight_device.data(),
+                        .rows = rows,
+                        .columns = columns,
+                        .epsilon = kEpsilon});
     finish();
     std::vector<double> reference;
     for (int64_t r = 0; r < rows; ++r) {

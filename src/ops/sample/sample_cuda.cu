@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr int kBounds = 7;         // tried at once: an eight-way search
-constexpr float kOne = 0x1p40f;    // weight 1 as fixed point; 2^18 tokens sum to 2^58
+constexpr int kBounds = 7;       // tried at once: an eight-way search
+constexpr float kOne = 0x1p40f;  // weight 1 as fixed point; 2^18 tokens sum to 2^58
 
 // Bits that order as the floats do.
 __device__ inline uint32_t key_of(float x) {
@@ -68,7 +68,8 @@ struct Row {
 
 // Σ over all elements of measure(key, logit, i) for each of kBounds sums.
 template <typename Measure>
-__device__ void sum_over_row(const Row& row, uint64_t (&sums)[kBounds], uint64_t (*shared)[kBounds], Measure measure) {
+__device__ void sum_over_row(const Row& row, uint64_t (&sums)[kBounds], uint64_t (*shared)[kBounds],
+                             Measure measure) {
 #pragma unroll
   for (int i = 0; i < kBounds; ++i) sums[i] = 0;
 #pragma unroll 4
@@ -97,9 +98,9 @@ __device__ void shrink(const Row& row, Kept& kept, uint64_t wanted, uint64_t (*s
   const auto measure_of = [&](float logit) { return kMass ? row.weight(logit) : uint64_t{1}; };
   // Of the equal tokens at the old floor, as a whole.
   const uint64_t at_floor = kept.ties * measure_of(value_of(kept.floor));
-  uint32_t low = kept.floor;                      // measures at least `wanted` from here up
-  uint32_t high = key_of(row.maximum) + 1;        // and less from here up
-  uint64_t above = 0;                             // what it measures from `high` up
+  uint32_t low = kept.floor;                // measures at least `wanted` from here up
+  uint32_t high = key_of(row.maximum) + 1;  // and less from here up
+  uint64_t above = 0;                       // what it measures from `high` up
   // The first bounds lie at distances from the maximum that halve; the next divide the interval equally.
   bool first = true;
   while (high - low > 1) {
@@ -108,11 +109,12 @@ __device__ void shrink(const Row& row, Kept& kept, uint64_t wanted, uint64_t (*s
 #pragma unroll
     for (int i = 0; i < kBounds; ++i) {
       const float distance = static_cast<float>(1 << (kBounds - 1 - i)) * 0.5f / row.inverse_temperature;
-      bounds[i] = first ? max(low + 1, key_of(row.maximum - distance)) : low + static_cast<uint32_t>(i + 1) * step;
+      bounds[i] =
+          first ? max(low + 1, key_of(row.maximum - distance)) : low + static_cast<uint32_t>(i + 1) * step;
     }
     first = false;
     uint64_t sums[kBounds];
-    sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t (&s)[kBounds]) {
+    sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t(&s)[kBounds]) {
       if (key < bounds[0]) return;
       const uint64_t measure = measure_of(logit);
 #pragma unroll
@@ -141,7 +143,7 @@ __device__ void shrink(const Row& row, Kept& kept, uint64_t wanted, uint64_t (*s
 __device__ void measure_kept(const Row& row, Kept& kept, uint64_t* number, uint64_t* mass,
                              uint64_t (*shared)[kBounds]) {
   uint64_t sums[kBounds];
-  sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t (&s)[kBounds]) {
+  sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t(&s)[kBounds]) {
     if (key > kept.floor) {
       s[0] += 1;
       s[1] += row.weight(logit);
@@ -156,7 +158,8 @@ __device__ void measure_kept(const Row& row, Kept& kept, uint64_t* number, uint6
 
 // The first id at which the running weight of the kept tokens exceeds a number below their whole weight.
 // Each warp has a contiguous stretch of ids.
-__device__ int32_t draw(const Row& row, const Kept& kept, const SampleRow& parameters, uint64_t (*shared)[kBounds]) {
+__device__ int32_t draw(const Row& row, const Kept& kept, const SampleRow& parameters,
+                        uint64_t (*shared)[kBounds]) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t stretch = (row.vocabulary + kWarps - 1) / kWarps;
@@ -180,7 +183,7 @@ __device__ int32_t draw(const Row& row, const Kept& kept, const SampleRow& param
   __syncthreads();
   const uint64_t tie_weight = row.weight(value_of(kept.floor));
   uint64_t total = 0;
-  uint64_t before = 0;       // weight of the warps before this one
+  uint64_t before = 0;  // weight of the warps before this one
   uint64_t ties_before = 0;
   uint64_t ties_so_far = 0;
   for (int w = 0; w < kWarps; ++w) {
@@ -271,7 +274,8 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SampleArgs a) {
 void sample(const CudaStream& stream, const SampleArgs& args) {
   if (args.rows == 0) return;
   CHECK(args.vocabulary > 0 && args.vocabulary <= int64_t{1} << 18, "vocabulary {}", args.vocabulary);
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)}, &sample_kernel, args);
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)},
+         &sample_kernel, args);
 }
 
 }  // namespace crible::cuda

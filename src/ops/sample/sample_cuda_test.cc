@@ -19,7 +19,8 @@ std::vector<double> kept_weights(const std::vector<float>& logits, const SampleR
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
   const auto weight = [&](size_t id) {
-    return std::exp((static_cast<double>(logits[id]) - static_cast<double>(logits[order[0]])) / static_cast<double>(row.temperature));
+    return std::exp((static_cast<double>(logits[id]) - static_cast<double>(logits[order[0]])) /
+                    static_cast<double>(row.temperature));
   };
   while (weight(order.back()) < static_cast<double>(row.min_p)) order.pop_back();
   if (row.top_k > 0) order.resize(std::min<size_t>(order.size(), static_cast<size_t>(row.top_k)));
@@ -54,8 +55,10 @@ class SampleCuda : public GpuTest {
     const auto logits_device = to_device(logits);
     const auto rows_device = to_device(rows);
     const DeviceArray<int32_t> tokens(rows.size());
-    sample(stream(), {.logits = logits_device.data(), .rows = static_cast<int64_t>(rows.size()),
-                      .vocabulary = static_cast<int64_t>(logits.size() / rows.size()), .parameters = rows_device.data(),
+    sample(stream(), {.logits = logits_device.data(),
+                      .rows = static_cast<int64_t>(rows.size()),
+                      .vocabulary = static_cast<int64_t>(logits.size() / rows.size()),
+                      .parameters = rows_device.data(),
                       .tokens = tokens.data()});
     finish();
     return tokens.host();
@@ -69,13 +72,16 @@ TEST_F(SampleCuda, DrawsTheTokenThatTheSeedMeans) {
     float spread;
     SampleRow row;
   };
-  for (const Case& c : {Case{50, 1.0f, {.temperature = 1.0f}}, {1000, 2.0f, {.temperature = 0.7f}},
-                        {1000, 2.0f, {.temperature = 1.0f, .top_k = 40}}, {1000, 2.0f, {.temperature = 1.3f, .top_p = 0.9f}},
+  for (const Case& c : {Case{50, 1.0f, {.temperature = 1.0f}},
+                        {1000, 2.0f, {.temperature = 0.7f}},
+                        {1000, 2.0f, {.temperature = 1.0f, .top_k = 40}},
+                        {1000, 2.0f, {.temperature = 1.3f, .top_p = 0.9f}},
                         {1000, 2.0f, {.temperature = 1.0f, .min_p = 0.05f}},
                         {300, 0.01f, {.temperature = 1.0f, .top_p = 0.5f}},
                         {1000, 3.0f, {.temperature = 0.8f, .top_p = 0.95f, .min_p = 0.001f, .top_k = 20}},
                         {33, 1.0f, {.temperature = 5.0f, .top_p = 0.99f, .top_k = 500}},
-                        {7, 1.0f, {.temperature = 1.0f, .top_p = 1e-6f}}, {1, 1.0f, {.temperature = 1.0f, .top_k = 1}}}) {
+                        {7, 1.0f, {.temperature = 1.0f, .top_p = 1e-6f}},
+                        {1, 1.0f, {.temperature = 1.0f, .top_k = 1}}}) {
     constexpr int64_t kDraws = 1000;
     const std::vector<float> logits = random.normals(c.vocabulary, c.spread);
     std::vector<float> all;
@@ -94,7 +100,8 @@ TEST_F(SampleCuda, DrawsTheTokenThatTheSeedMeans) {
       ASSERT_GT(weights[static_cast<size_t>(tokens[i])], 0.0) << "token " << tokens[i] << " is excluded";
       if (tokens[i] != draw_exactly(weights, rows[i])) ++different;
     }
-    // The float32 exponential moves a bound by less than 1e-5 of the whole: a draw in 10,000 may fall beyond it.
+    // The float32 exponential moves a bound by less than 1e-5 of the whole: a draw in 10,000 may fall beyond
+    // it.
     EXPECT_LE(different, 3) << "vocabulary " << c.vocabulary;
   }
 }

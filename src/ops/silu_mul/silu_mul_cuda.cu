@@ -28,7 +28,8 @@ void silu_mul(const CudaStream& stream, const SiluMulArgs& args) {
   CHECK(args.columns % kVector == 0, "{} columns", args.columns);
   constexpr int64_t kColumns = kThreads * kVector;
   launch(stream.get(),
-         {.grid = dim3(static_cast<unsigned>((args.columns + kColumns - 1) / kColumns), static_cast<unsigned>(args.rows)),
+         {.grid = dim3(static_cast<unsigned>((args.columns + kColumns - 1) / kColumns),
+                       static_cast<unsigned>(args.rows)),
           .block = dim3(kThreads)},
          &silu_mul_kernel, args);
 }

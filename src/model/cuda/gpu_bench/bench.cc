@@ -18,7 +18,8 @@
 namespace crible::cuda {
 namespace {
 
-constexpr StepLimits kLimits = {.max_tokens = 8192, .max_sequences = 256, .max_logit_rows = 256, .max_blocks = 12288};
+constexpr StepLimits kLimits = {
+    .max_tokens = 8192, .max_sequences = 256, .max_logit_rows = 256, .max_blocks = 12288};
 constexpr int64_t kPoolBlocks = 12288;
 
 }  // namespace
@@ -26,7 +27,8 @@ constexpr int64_t kPoolBlocks = 12288;
 Result<GpuBench> GpuBench::create() {
   CRIBLE_TRY(const DeviceProperties p, device_properties());
   std::printf("%s, %d multiprocessors, %s (%s free), L2 %s\n", p.name.c_str(), p.multiprocessors,
-              format_bytes(p.total_bytes).c_str(), format_bytes(p.free_bytes).c_str(), format_bytes(p.l2_bytes).c_str());
+              format_bytes(p.total_bytes).c_str(), format_bytes(p.free_bytes).c_str(),
+              format_bytes(p.l2_bytes).c_str());
   CRIBLE_TRY(CudaStream stream, CudaStream::create());
   return GpuBench(std::move(stream));
 }
@@ -53,8 +55,9 @@ void GpuBench::report(const std::string& what, double ms, const Floor& floor, co
   const bool fp8 = weights_ != nullptr && weights_->type() == WeightType::kFp8;
   const double rate = operations_per_s_ * (fp8 ? 2 : 1);
   const double floor_ms = std::max(floor.bytes / read_bytes_per_s_, floor.operations / rate) * 1e3;
-  std::printf("%-52s %9.3f ms   floor %8.3f   share %3.0f%%   %6.2f TB/s %6.0f TFLOP/s   %s\n", what.c_str(), ms, floor_ms,
-              100 * floor_ms / ms, floor.bytes / ms * 1e-9, floor.operations / ms * 1e-9, note.c_str());
+  std::printf("%-52s %9.3f ms   floor %8.3f   share %3.0f%%   %6.2f TB/s %6.0f TFLOP/s   %s\n", what.c_str(),
+              ms, floor_ms, 100 * floor_ms / ms, floor.bytes / ms * 1e-9, floor.operations / ms * 1e-9,
+              note.c_str());
   std::fflush(stdout);
 }
 
@@ -64,19 +67,23 @@ Status GpuBench::ceilings() {
   CRIBLE_TRY(const DeviceBuffer buffer, DeviceBuffer::allocate(kBytes));
   fill_random(stream_, buffer.as<__nv_bfloat16>(), kBytes / 2, 1, 0.0f, 1.0f);
   CRIBLE_TRY(const double read_ms, time_ms(3, [&] {
-    read_all(stream_, buffer.data(), kBytes, buffer.as<uint32_t>());
-    return Status();
-  }));
+               read_all(stream_, buffer.data(), kBytes, buffer.as<uint32_t>());
+               return Status();
+             }));
   read_bytes_per_s_ = static_cast<double>(kBytes) / read_ms * 1e3;
   CRIBLE_TRY(Matmul matmul, Matmul::create());
   auto* x = buffer.as<__nv_bfloat16>();
-  const MatmulArgs product = {.x = x, .rows = kSide, .weight = x + kSide * kSide, .out_features = kSide,
-                              .in_features = kSide, .out = x + 2 * kSide * kSide};
+  const MatmulArgs product = {.x = x,
+                              .rows = kSide,
+                              .weight = x + kSide * kSide,
+                              .out_features = kSide,
+                              .in_features = kSide,
+                              .out = x + 2 * kSide * kSide};
   CRIBLE_RETURN_IF_ERROR(matmul.tune(stream_, product, kSide));
   CRIBLE_TRY(const double product_ms, time_ms(10, [&] { return matmul.run(stream_, product); }));
   operations_per_s_ = 2.0 * kSide * kSide * kSide / product_ms * 1e3;
-  std::printf("ceilings: read %.3f TB/s (8 GiB), BF16 matmul of side 8192 %.0f TFLOP/s\n", read_bytes_per_s_ * 1e-12,
-              operations_per_s_ * 1e-12);
+  std::printf("ceilings: read %.3f TB/s (8 GiB), BF16 matmul of side 8192 %.0f TFLOP/s\n",
+              read_bytes_per_s_ * 1e-12, operations_per_s_ * 1e-12);
   return {};
 }
 
@@ -92,10 +99,12 @@ Status GpuBench::load(WeightType type) {
   auto holder = std::make_unique<DecoderWeights>(std::move(weights));
   weights_ = std::move(holder);
   CRIBLE_TRY(Decoder decoder, Decoder::create(stream_, *weights_, plain_rope_table(shape), kLimits));
-  model_ = std::make_unique<Model>(Model{std::move(cache), std::move(logits), std::move(decoder), std::move(batch)});
+  model_ = std::make_unique<Model>(
+      Model{std::move(cache), std::move(logits), std::move(decoder), std::move(batch)});
   std::printf("Qwen3-8B, random weights, %s: weights %s, KV pool %s, working memory %s\n",
-              type == WeightType::kBf16 ? "BF16" : "FP8 with a BF16 head", format_bytes(weights_->bytes()).c_str(),
-              format_bytes(model_->cache.bytes()).c_str(), format_bytes(Decoder::arena_bytes(shape, kLimits)).c_str());
+              type == WeightType::kBf16 ? "BF16" : "FP8 with a BF16 head",
+              format_bytes(weights_->bytes()).c_str(), format_bytes(model_->cache.bytes()).c_str(),
+              format_bytes(Decoder::arena_bytes(shape, kLimits)).c_str());
   return stream_.synchronize();
 }
 
@@ -124,8 +133,8 @@ Result<DecodeGraphs> GpuBench::graphs(DecodePath path) const {
 Status GpuBench::decode(DecodeGraphs& graphs, int64_t rows, int64_t context, const char* path) {
   const HostStep step(rows, 1, context);
   CRIBLE_TRY(const double ms, time_ms(10, [&] { return graphs.run(stream_, step.view()); }));
-  report(fmt::format("decode, {} sequences, context {}, {}", rows, context, path), ms, floor_of(rows, 1, context),
-         fmt::format("{:.0f} tokens/s", static_cast<double>(rows) / ms * 1e3));
+  report(fmt::format("decode, {} sequences, context {}, {}", rows, context, path), ms,
+         floor_of(rows, 1, context), fmt::format("{:.0f} tokens/s", static_cast<double>(rows) / ms * 1e3));
   return {};
 }
 
@@ -135,8 +144,10 @@ Status GpuBench::decodes() {
   for (const int64_t rows : {1, 2, 4, 8}) CRIBLE_RETURN_IF_ERROR(decode(best, rows, 1024, "fused"));
   CRIBLE_RETURN_IF_ERROR(decode(best, 1, 128, "fused"));
   CRIBLE_RETURN_IF_ERROR(decode(best, 1, 16384, "fused"));
-  for (const int64_t rows : {1, 8, 16, 32, 64}) CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 1024, "cuBLASLt + FlashInfer"));
-  for (const int64_t rows : {32, 64, 128, 256}) CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 640, "cuBLASLt + FlashInfer"));
+  for (const int64_t rows : {1, 8, 16, 32, 64})
+    CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 1024, "cuBLASLt + FlashInfer"));
+  for (const int64_t rows : {32, 64, 128, 256})
+    CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 640, "cuBLASLt + FlashInfer"));
   return {};
 }
 
@@ -144,11 +155,12 @@ Status GpuBench::prefill(int64_t tokens, int64_t cached, const char* what) {
   Model& m = *model_;
   const HostStep step(1, tokens, cached + tokens);
   CRIBLE_TRY(const double ms, time_ms(3, [&]() -> Status {
-    CRIBLE_RETURN_IF_ERROR(m.prefill_batch.send(stream_, step.view()));
-    CRIBLE_RETURN_IF_ERROR(m.decoder.plan(stream_, m.prefill_batch.plan_input(false)));
-    return m.decoder.forward(stream_, m.prefill_batch.device(), m.cache, m.logits.as<float>());
-  }));
-  report(fmt::format("{}: {} new tokens behind {}", what, tokens, cached), ms, floor_of(1, tokens, cached + tokens),
+               CRIBLE_RETURN_IF_ERROR(m.prefill_batch.send(stream_, step.view()));
+               CRIBLE_RETURN_IF_ERROR(m.decoder.plan(stream_, m.prefill_batch.plan_input(false)));
+               return m.decoder.forward(stream_, m.prefill_batch.device(), m.cache, m.logits.as<float>());
+             }));
+  report(fmt::format("{}: {} new tokens behind {}", what, tokens, cached), ms,
+         floor_of(1, tokens, cached + tokens),
          fmt::format("{:.0f} tokens/s", static_cast<double>(tokens) / ms * 1e3));
   return {};
 }
@@ -158,27 +170,37 @@ Status GpuBench::prefills() {
   return prefill(2048, 6144, "prefill");
 }
 
-Status GpuBench::hit() { return prefill(64, 16000, "HIT"); }
+Status GpuBench::hit() {
+  return prefill(64, 16000, "HIT");
+}
 
 Status GpuBench::samples() {
   const int64_t vocabulary = weights_->shape().vocabulary;
-  CRIBLE_TRY(const DeviceBuffer parameters, DeviceBuffer::allocate(256 * static_cast<int64_t>(sizeof(SampleRow))));
+  CRIBLE_TRY(const DeviceBuffer parameters,
+             DeviceBuffer::allocate(256 * static_cast<int64_t>(sizeof(SampleRow))));
   CRIBLE_TRY(const DeviceBuffer tokens, DeviceBuffer::allocate(256 * 4));
   struct Case {
     const char* name;
     SampleRow row;
   };
-  for (const Case& c : {Case{"greedy", {.temperature = 0}}, {"temperature", {}}, {"top-k 50", {.top_k = 50}},
+  for (const Case& c : {Case{"greedy", {.temperature = 0}},
+                        {"temperature", {}},
+                        {"top-k 50", {.top_k = 50}},
                         {"top-k 50, top-p 0.9", {.top_p = 0.9f, .top_k = 50}}}) {
     for (const int64_t rows : {1, 256}) {
       const std::vector<SampleRow> host(static_cast<size_t>(rows), c.row);
-      CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy(parameters.data(), host.data(), host.size() * sizeof(SampleRow), cudaMemcpyHostToDevice));
+      CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy(parameters.data(), host.data(), host.size() * sizeof(SampleRow),
+                                             cudaMemcpyHostToDevice));
       CRIBLE_TRY(const double ms, time_ms(20, [&] {
-        sample(stream_, {.logits = model_->logits.as<float>(), .rows = rows, .vocabulary = vocabulary,
-                         .parameters = parameters.as<SampleRow>(), .tokens = tokens.as<int32_t>()});
-        return Status();
-      }));
-      report(fmt::format("sample {} rows, {}", rows, c.name), ms, {.bytes = static_cast<double>(rows * vocabulary * 4)}, "");
+                   sample(stream_, {.logits = model_->logits.as<float>(),
+                                    .rows = rows,
+                                    .vocabulary = vocabulary,
+                                    .parameters = parameters.as<SampleRow>(),
+                                    .tokens = tokens.as<int32_t>()});
+                   return Status();
+                 }));
+      report(fmt::format("sample {} rows, {}", rows, c.name), ms,
+             {.bytes = static_cast<double>(rows * vocabulary * 4)}, "");
     }
   }
   return {};

@@ -16,7 +16,8 @@ class HostStep {
     const int64_t blocks = sequences * stride_;
     query_start_.push_back(0);
     for (int64_t s = 0; s < sequences; ++s) {
-      // A step through all blocks that visits each once: neighbours in the sequence are far apart in the pool.
+      // A step through all blocks that visits each once: neighbours in the sequence are far apart in the
+      // pool.
       for (int64_t b = 0; b < stride_; ++b) {
         block_table_.push_back(static_cast<int32_t>((b * sequences + s) % blocks));
       }

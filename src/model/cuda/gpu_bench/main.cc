@@ -1,5 +1,6 @@
-// crible_gpu: what this GPU can do, and what the decoder makes of it. Prints, beside each figure, the floor from bytes
-// and operations and the share reached. Random weights; times are medians of graph replays or of whole steps.
+// crible_gpu: what this GPU can do, and what the decoder makes of it. Prints, beside each figure, the floor
+// from bytes and operations and the share reached. Random weights; times are medians of graph replays or of
+// whole steps.
 //
 //   crible_gpu [--fp8] [--only decode,prefill,hit,ceilings] [--sweep]
 //   crible_gpu --decode ROWS,CONTEXT     one figure

@@ -11,24 +11,32 @@
 
 namespace crible::cuda {
 
-Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix) {
+Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
+                              const DeviceMatrix DecoderLayer::*matrix) {
   const DecoderShape& s = weights_->shape();
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
   CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(first.columns * 2));
   CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(first.rows * 4));
   CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
-    for (const DecoderLayer& layer : weights_->layers()) {
-      const DeviceMatrix& m = layer.*matrix;
-      const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? m.rows / 2 : m.rows;
-      const bool norm = m.columns == s.embedding && epilogue != DecodeEpilogue::kAddResidual;
-      decode_linear(stream_, m.type, epilogue,
-                    {.x = x.as<__nv_bfloat16>(), .x_stride = m.columns, .rows = 1,
-                     .norm_weight = norm ? layer.attention_norm : nullptr, .epsilon = s.epsilon, .weight = m.data,
-                     .weight_scale = m.scale, .out = out.data(), .out_stride = outputs,
-                     .out_features = static_cast<int>(outputs), .in_features = static_cast<int>(m.columns)});
-    }
-    return Status();
-  }));
+               for (const DecoderLayer& layer : weights_->layers()) {
+                 const DeviceMatrix& m = layer.*matrix;
+                 const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? m.rows / 2 : m.rows;
+                 const bool norm = m.columns == s.embedding && epilogue != DecodeEpilogue::kAddResidual;
+                 decode_linear(stream_, m.type, epilogue,
+                               {.x = x.as<__nv_bfloat16>(),
+                                .x_stride = m.columns,
+                                .rows = 1,
+                                .norm_weight = norm ? layer.attention_norm : nullptr,
+                                .epsilon = s.epsilon,
+                                .weight = m.data,
+                                .weight_scale = m.scale,
+                                .out = out.data(),
+                                .out_stride = outputs,
+                                .out_features = static_cast<int>(outputs),
+                                .in_features = static_cast<int>(m.columns)});
+               }
+               return Status();
+             }));
   CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
   const double bytes_per_weight = first.type == WeightType::kBf16 ? 2 : 1;
   report(fmt::format("{} alone, {} layers", name, s.layers), ms,
@@ -47,17 +55,25 @@ Status GpuBench::attention_alone(int64_t context) {
   CRIBLE_TRY(const DeviceRopeTable rope, DeviceRopeTable::upload(plain_rope_table(s), s.pairing));
   for (const int cluster : {4, 8, 16}) {
     CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
-      for (int64_t i = 0; i < s.layers; ++i) {
-        decode_attention(stream_, {.qkv = qkv.as<__nv_bfloat16>(), .out = out.as<__nv_bfloat16>(), .rows = 1,
-                                   .q_norm = weights_->layers()[0].q_norm, .k_norm = weights_->layers()[0].k_norm,
-                                   .epsilon = s.epsilon, .rope = rope.view(), .slots = batch.device().slots,
-                                   .context_length = batch.device().context_length,
-                                   .kv_start = batch.device().attention.kv_start,
-                                   .kv_blocks = batch.device().attention.kv_blocks, .shape = s.attention(),
-                                   .cache = model_->cache.layer(i)}, cluster);
-      }
-      return Status();
-    }));
+                 for (int64_t i = 0; i < s.layers; ++i) {
+                   decode_attention(stream_,
+                                    {.qkv = qkv.as<__nv_bfloat16>(),
+                                     .out = out.as<__nv_bfloat16>(),
+                                     .rows = 1,
+                                     .q_norm = weights_->layers()[0].q_norm,
+                                     .k_norm = weights_->layers()[0].k_norm,
+                                     .epsilon = s.epsilon,
+                                     .rope = rope.view(),
+                                     .slots = batch.device().slots,
+                                     .context_length = batch.device().context_length,
+                                     .kv_start = batch.device().attention.kv_start,
+                                     .kv_blocks = batch.device().attention.kv_blocks,
+                                     .shape = s.attention(),
+                                     .cache = model_->cache.layer(i)},
+                                    cluster);
+                 }
+                 return Status();
+               }));
     CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
     report(fmt::format("attention alone, context {}, cluster {}", context, cluster), ms,
            {.bytes = static_cast<double>(s.layers * 2 * s.kv_size() * 2 * context)},
@@ -88,8 +104,10 @@ Status GpuBench::sweep() {
     const char* name;
     int FusedSchedule::*prefetch;
   };
-  for (const Kind& kind : {Kind{"qkv", &FusedSchedule::qkv_prefetch}, {"output", &FusedSchedule::output_prefetch},
-                           {"gate_up", &FusedSchedule::gate_up_prefetch}, {"down", &FusedSchedule::down_prefetch}}) {
+  for (const Kind& kind : {Kind{"qkv", &FusedSchedule::qkv_prefetch},
+                           {"output", &FusedSchedule::output_prefetch},
+                           {"gate_up", &FusedSchedule::gate_up_prefetch},
+                           {"down", &FusedSchedule::down_prefetch}}) {
     for (const int kilobytes : {0, 64, 128, 256}) {
       schedule.*kind.prefetch = kilobytes * 1024;
       CRIBLE_RETURN_IF_ERROR(measure(fmt::format("{}: prefetch {} KB", kind.name, kilobytes)));
