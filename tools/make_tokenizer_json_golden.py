@@ -219,9 +219,11 @@ def tekken_json(path):
     texts = ["".join(letters[byte] for byte in base64.b64decode(token["token_bytes"]))
              for token in tekken["vocab"][:tekken["config"]["default_vocab_size"] - special]]
     ranks = {text: rank for rank, text in enumerate(texts)}
-    stage["model"].update(vocab={text: special + rank for text, rank in ranks.items()}, merges=merges_by_rank(ranks, texts[256:]))
-    stage["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = tekken["config"]["pattern"]
     names = {0: "<unk>", 1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]"}
+    vocab = {names.get(index, f"<SPECIAL_{index}>"): index for index in range(special)}
+    vocab.update((text, special + rank) for text, rank in ranks.items())
+    stage["model"].update(vocab=vocab, merges=merges_by_rank(ranks, texts[256:]))
+    stage["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = tekken["config"]["pattern"]
     stage["added_tokens"] = [added(index, names.get(index, f"<SPECIAL_{index}>")) for index in range(special)]
     stage["post_processor"] = template(["<s>"], [], {"<s>": 1})
     return json.dumps(stage, ensure_ascii=False)
