@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = """\
 study: tiny
 target: {engine: crible, model: models/default.gguf}
-base: {device-memory-bytes: 805306368, max-model-len: 512, max-num-seqs: 4}
+base: {device-memory-bytes: 805306368, gpu-memory-utilization: 0.9, max-model-len: 512, max-num-seqs: 4}
 configurations:
   - {name: prefix_off, enable-prefix-caching: false}
   - {name: prefix_on, enable-prefix-caching: true}

@@ -42,7 +42,7 @@ def test_report_follows_its_schema_and_is_measured(finished):
     assert off["metrics"]["ttft_hit_ms"] is None, "without a prefix cache there is no HIT to measure"
     assert on["metrics"]["ttft_hit_ms"]["n"] == 2
     assert on["metrics"]["ttft_hit_ms"]["p50"] < on["metrics"]["ttft_miss_ms"]["p50"]
-    # The plan fills what the utilisation (0.9 by default) of 768 MiB leaves, in whole blocks.
+    # The plan fills what the utilisation of 0.9 of 768 MiB leaves, in whole blocks.
     assert 0.85 * 768 < on["metrics"]["device_memory_mib"]["p50"] <= 0.9 * 768
 
 
