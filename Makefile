@@ -4,16 +4,18 @@
 JOBS ?= $(shell nproc)
 SPEC ?= examples/four_configurations.yaml
 LANG_REPORT ?= en
+FUZZ_SECONDS ?= 600
 BUILD := build/release
 CRIBLE := $(BUILD)/bin/crible
 
-.PHONY: help run test test-asan build build-tests bench lint clean setup model
+.PHONY: help run test test-asan build bench fuzz lint clean setup model
 
 help:
 	@echo 'make run     install what is needed, build, fetch a model, study four configurations, write the report'
 	@echo 'make test    build and run every test'
 	@echo 'make build   build the program: $(CRIBLE)'
 	@echo 'make bench   measure against llama.cpp and against the machine'"'"'s ceilings'
+	@echo 'make fuzz    feed damaged input to every reader of files and requests, FUZZ_SECONDS=600 each'
 	@echo 'make lint    check the tree: include directions, names, sizes, registered tests, paths in documents'
 	@echo 'make clean   remove what was built'
 
@@ -55,6 +57,12 @@ bench:
 	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON
 	cmake --build --preset release -j $(JOBS)
 	scripts/bench $(BUILD)
+
+fuzz:
+	@scripts/setup fuzz
+	cmake --preset fuzz
+	cmake --build build/fuzz -j $(JOBS)
+	scripts/fuzz build/fuzz $(FUZZ_SECONDS)
 
 lint:
 	@scripts/check_tree
