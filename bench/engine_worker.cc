@@ -125,9 +125,9 @@ class Worker {
 int run(const char* model, int64_t threads) {
   EngineConfig config;
   config.threads = threads;
-  config.device_memory_bytes = 2LL << 30;
-  // As many tokens as the rival's context holds: time to ready includes touching this memory.
-  config.kv_cache_memory_bytes = 192LL << 20;
+  config.device_memory_bytes = 4LL << 30;
+  // The default cache is then 16 · 512 tokens, as the rival's context: time to ready includes touching it.
+  config.max_num_seqs = 16;
   const TimePoint start = now();
   auto engine = EngineService::start(model, config);
   if (!engine) {
