@@ -3,18 +3,10 @@
 #pragma once
 
 #include "device/stream.h"
+#include "ops/gated_product.h"
 
 namespace crible {
 
-struct GeluMulArgs {
-  const float* gate_up;  // [rows, 2 · columns]
-  int64_t gate_up_stride;
-  float* out;  // [rows, columns]
-  int64_t out_stride;
-  int64_t rows;
-  int64_t columns;
-};
-
-void gelu_mul(Stream& stream, const GeluMulArgs& args);
+void gelu_mul(Stream& stream, const GatedProduct& args);
 
 }  // namespace crible

@@ -6,15 +6,15 @@
 
 namespace crible {
 
-struct GeluMulArgs;
+struct GatedProduct;
 
 // y = x · (kGeluLinear + kGeluCubic · x²).
 inline constexpr float kGeluLinear = 1.59576912f;
 inline constexpr float kGeluCubic = 0.0713548163f;
 
-void gelu_mul_rows_scalar(const GeluMulArgs& args, int64_t begin, int64_t end);
+void gelu_mul_rows_scalar(const GatedProduct& args, int64_t begin, int64_t end);
 #if defined(__x86_64__)
-void gelu_mul_rows_avx2(const GeluMulArgs& args, int64_t begin, int64_t end);
+void gelu_mul_rows_avx2(const GatedProduct& args, int64_t begin, int64_t end);
 #endif
 
 }  // namespace crible

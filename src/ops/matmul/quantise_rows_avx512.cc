@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "ops/matmul/matmul_kernels.h"
+#include "ops/matmul/quantise_each_block.h"
 
 namespace crible {
 namespace {
@@ -33,13 +34,7 @@ void quantise_block(const float* x, int16_t* values, float* scale, float* sum, i
 }  // namespace
 
 void quantise_rows_avx512(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q) {
-  const int64_t blocks = columns / kQuantBlock;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t b = 0; b < blocks; ++b) {
-      quantise_block(x + r * x_stride + b * kQuantBlock, q.values + r * columns + b * kQuantBlock,
-                     q.scales + r * blocks + b, q.sums + r * blocks + b, q.half_sums + 2 * (r * blocks + b));
-    }
-  }
+  quantise_each_block(x, x_stride, rows, columns, q, quantise_block);
 }
 
 }  // namespace crible

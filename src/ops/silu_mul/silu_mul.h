@@ -3,18 +3,10 @@
 #pragma once
 
 #include "device/stream.h"
+#include "ops/gated_product.h"
 
 namespace crible {
 
-struct SiluMulArgs {
-  const float* gate_up;  // [rows, 2 · columns]
-  int64_t gate_up_stride;
-  float* out;  // [rows, columns]
-  int64_t out_stride;
-  int64_t rows;
-  int64_t columns;
-};
-
-void silu_mul(Stream& stream, const SiluMulArgs& args);
+void silu_mul(Stream& stream, const GatedProduct& args);
 
 }  // namespace crible

@@ -5,11 +5,11 @@
 
 namespace crible {
 
-struct SiluMulArgs;
+struct GatedProduct;
 
-void silu_mul_rows_scalar(const SiluMulArgs& args, int64_t begin, int64_t end);
+void silu_mul_rows_scalar(const GatedProduct& args, int64_t begin, int64_t end);
 #if defined(__x86_64__)
-void silu_mul_rows_avx2(const SiluMulArgs& args, int64_t begin, int64_t end);
+void silu_mul_rows_avx2(const GatedProduct& args, int64_t begin, int64_t end);
 #endif
 
 }  // namespace crible
