@@ -52,7 +52,7 @@ class Server:
 async def completion(port, prompt, tokens):
     """One streamed completion over a connection of its own: seconds to the first token, to the last, and frames."""
     body = json.dumps({"model": "default", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
-                       "ignore_eos": True, "cache_prompt": True}).encode()
+                       "ignore_eos": True}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     start = time.perf_counter()
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
