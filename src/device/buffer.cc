@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "base/units.h"
@@ -16,7 +15,8 @@ namespace crible {
 namespace {
 
 constexpr int64_t kCacheLine = 64;
-constexpr int64_t kHugePage = 2 * kMiB;
+constexpr int64_t kPage = 4 * kKiB;
+constexpr int64_t kHugePage = 2 * kMiB;  // and more: mapped; less: of the allocator
 
 constexpr int64_t kPopulatePiece = kHugePage;  // cleared in much longer than a call takes
 
@@ -41,6 +41,43 @@ bool populate([[maybe_unused]] std::byte* memory, [[maybe_unused]] int64_t bytes
   return room;
 }
 
+Error no_room(int64_t bytes) {
+  return Error{ErrorCode::kResourceExhausted,
+               fmt::format("the system has no room for {} of memory; lower the memory budget or free some",
+                           format_bytes(bytes))};
+}
+
+int64_t mapped_bytes(int64_t bytes) { return round_up(bytes, kPage); }
+
+// Begins with a huge page and ends with the page of the last byte. Rounded up to whole huge pages, the hundred
+// matrices of a small model would hold a quarter more than they need; an allocator that places them side by side lets the
+// last huge page of one reach into the room before the next.
+Result<std::byte*> map_large(int64_t bytes, ThreadPool* pool) {
+  const auto wanted = static_cast<size_t>(mapped_bytes(bytes)), spare = static_cast<size_t>(kHugePage);
+  void* mapped = mmap(nullptr, wanted + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return tl::unexpected(no_room(bytes));
+  std::byte* begin = static_cast<std::byte*>(mapped);
+  const size_t before = (spare - reinterpret_cast<uintptr_t>(begin) % spare) % spare;
+  if (before != 0) munmap(begin, before);
+  begin += before;
+  if (spare != before) munmap(begin + wanted, spare - before);
+  // Huge pages save most of the address translation on weights and caches.
+  madvise(begin, wanted, MADV_HUGEPAGE);
+  if (!populate(begin, static_cast<int64_t>(wanted), pool)) {
+    munmap(begin, wanted);
+    return tl::unexpected(no_room(bytes));
+  }
+  return begin;
+}
+
+void release(void* data, int64_t bytes) {
+  if (bytes < kHugePage) {
+    std::free(data);
+  } else {
+    munmap(data, static_cast<size_t>(mapped_bytes(bytes)));
+  }
+}
+
 }  // namespace
 
 Result<Buffer> Buffer::allocate(int64_t bytes, ThreadPool* pool) {
@@ -49,30 +86,16 @@ Result<Buffer> Buffer::allocate(int64_t bytes, ThreadPool* pool) {
   }
   Buffer buffer;
   if (bytes == 0) return buffer;
-  const bool large = bytes >= kHugePage;
-  const int64_t alignment = large ? kHugePage : kCacheLine;
-  if (bytes > INT64_MAX - alignment) {
+  if (bytes > INT64_MAX - 2 * kHugePage) {
     return fail(ErrorCode::kResourceExhausted, "cannot allocate {} bytes: larger than the address space",
                 bytes);
   }
-  const int64_t padded = round_up(bytes, alignment);
-  void* memory = nullptr;
-  if (posix_memalign(&memory, static_cast<size_t>(alignment), static_cast<size_t>(padded)) != 0) {
-    return fail(ErrorCode::kResourceExhausted,
-                "cannot allocate {} of memory; lower the memory budget or free some",
+  if (bytes >= kHugePage) {
+    CRIBLE_TRY(buffer.data_, map_large(bytes, pool));
+  } else if (posix_memalign(&buffer.data_, kCacheLine, static_cast<size_t>(round_up(bytes, kCacheLine))) != 0) {
+    return fail(ErrorCode::kResourceExhausted, "cannot allocate {} of memory; lower the memory budget or free some",
                 format_bytes(bytes));
   }
-  if (large) {
-    // Huge pages save most of the address translation on weights and caches.
-    madvise(memory, static_cast<size_t>(padded), MADV_HUGEPAGE);
-    if (!populate(static_cast<std::byte*>(memory), padded, pool)) {
-      std::free(memory);
-      return fail(ErrorCode::kResourceExhausted,
-                  "the system has no room for {} of memory; lower the memory budget or free some",
-                  format_bytes(bytes));
-    }
-  }
-  buffer.data_ = memory;
   buffer.bytes_ = bytes;
   return buffer;
 }
@@ -86,6 +109,6 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   return *this;
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() { release(data_, bytes_); }
 
 }  // namespace crible

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <vector>
 
 #include "base/units.h"
 #include "device/buffer.h"
@@ -36,6 +39,27 @@ TEST(Buffer, IsAlignedWritableAndMovable) {
     EXPECT_EQ(buffer.as<uint8_t>()[bytes - 1], 0x5A);
   }
   EXPECT_EQ(Buffer::allocate(0).value().data(), nullptr);
+}
+
+// A model's matrices are a few MiB each: what rounding to huge pages adds to every one of them would be a large part.
+TEST(Buffer, HoldsNoMoreThanItsPages) {
+  const auto resident_bytes = [] {
+    std::ifstream statm("/proc/self/statm");
+    int64_t size = 0, resident = 0;
+    statm >> size >> resident;
+    return resident * sysconf(_SC_PAGESIZE);
+  };
+  const int64_t bytes = 2 * kMiB + 100 * kKiB, count = 40, before = resident_bytes();
+  std::vector<Buffer> buffers;
+  for (int64_t i = 0; i < count; ++i) {
+    buffers.push_back(Buffer::allocate(bytes).value());
+    std::memset(buffers.back().data(), 0x5A, static_cast<size_t>(bytes));
+  }
+  const int64_t held = resident_bytes() - before;
+  EXPECT_GE(held, count * bytes * 9 / 10);
+  EXPECT_LE(held, count * bytes + 4 * kMiB);
+  buffers.clear();
+  EXPECT_LE(resident_bytes() - before, 4 * kMiB);
 }
 
 TEST(Buffer, TooMuchIsAnErrorNotAnAbort) {

@@ -1,6 +1,6 @@
 // A draw never sorts the vocabulary. Without filters the row is weighed once, in blocks, and the draw walks block
 // sums. Otherwise the few logits near the maximum are collected (a wider net is cast until they must contain the
-// answer), and selection by partition finds the exact set. Only typical-p has to look at every token.
+// answer), and selection by partition finds the exact set. Typical-p alone casts its net around the mean instead.
 #include "ops/sample/sample.h"
 
 #include <algorithm>
@@ -21,21 +21,24 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 struct Scratch {
   Candidate* candidates;  // [vocabulary]
   double* block_sums;     // [⌈vocabulary / kSampleBlock⌉]
+  float* weights;         // [vocabulary]
   float* raw;             // [vocabulary]: the row as it came, where log-probabilities are wanted
 };
 int64_t candidate_bytes(int64_t vocabulary) {
   return round_up(vocabulary * static_cast<int64_t>(sizeof(Candidate)), 64);
 }
 int64_t block_sum_bytes(int64_t vocabulary) { return round_up(ceil_div(vocabulary, kSampleBlock) * 8, 64); }
-int64_t raw_bytes(int64_t vocabulary) { return round_up(vocabulary * static_cast<int64_t>(sizeof(float)), 64); }
+int64_t row_bytes(int64_t vocabulary) { return round_up(vocabulary * static_cast<int64_t>(sizeof(float)), 64); }
 int64_t scratch_bytes_per_thread(int64_t vocabulary) {
-  return candidate_bytes(vocabulary) + block_sum_bytes(vocabulary) + raw_bytes(vocabulary);
+  return candidate_bytes(vocabulary) + block_sum_bytes(vocabulary) + 2 * row_bytes(vocabulary);
 }
 Scratch scratch_at(std::byte* memory, int64_t vocabulary) {
   std::byte* block_sums = memory + candidate_bytes(vocabulary);
+  std::byte* weights = block_sums + block_sum_bytes(vocabulary);
   return {.candidates = reinterpret_cast<Candidate*>(memory),
           .block_sums = reinterpret_cast<double*>(block_sums),
-          .raw = reinterpret_cast<float*>(block_sums + block_sum_bytes(vocabulary))};
+          .weights = reinterpret_cast<float*>(weights),
+          .raw = reinterpret_cast<float*>(weights + row_bytes(vocabulary))};
 }
 
 // Larger logits first, then lower ids: a total order, so that ties are settled the same way everywhere.
@@ -73,14 +76,13 @@ class RowSampler {
     if (min_p) {
       count = select_min_p();
     } else if (typical_p) {
-      count = collect(logits_, maximum_, std::numeric_limits<float>::infinity());
-      weigh(count);
+      count = select_typical_of_all();
     } else {
       // The net may hold thousands: only what top-k keeps is weighed.
       count = select_top_k(collect_leading(logits_, maximum_, row_.top_k));
       weigh(count);
     }
-    if (typical_p) count = select_typical(count);
+    if (min_p && typical_p) count = select_typical(count);
     if (top_k) count = select_top_k(count);
     if (top_p) count = select_top_p(count, weight_of(0, count));
     return draw_from_candidates(count);
@@ -120,8 +122,8 @@ class RowSampler {
 
   // Collects logits of at least maximum - reach; everything when reach is infinite.
   int64_t collect(const float* logits, float maximum, float reach) const {
-    const float threshold = std::max(maximum - reach, std::numeric_limits<float>::lowest());
-    return kernels_.collect(logits, vocabulary_, threshold, scratch_.candidates);
+    const float low = std::max(maximum - reach, std::numeric_limits<float>::lowest());
+    return kernels_.collect(logits, vocabulary_, low, std::numeric_limits<float>::max(), scratch_.candidates);
   }
   // A net with at least `wanted` of the largest logits, unless there are fewer in all.
   int64_t collect_leading(const float* logits, float maximum, int64_t wanted) const {
@@ -147,25 +149,76 @@ class RowSampler {
     return keep(count, [this](const Candidate& c) { return c.weight >= row_.min_p; });
   }
 
-  int64_t select_typical(int64_t all) {
-    const int64_t count = keep(all, [](const Candidate& c) { return c.weight > 0.0f; });
-    // With x = (logit - maximum) / temperature, -ln p is ln Z - x and the entropy its mean: what a token is off the
-    // entropy by is what its x is off the mean of x.
-    const auto scaled = [this](const Candidate& c) {
-      return (static_cast<double>(c.logit) - static_cast<double>(maximum_)) / static_cast<double>(row_.temperature);
+  // With x = (logit - maximum) / temperature, -ln p is ln Z - x and the entropy its mean: what a token is off the
+  // entropy by is what its x is off the mean of x.
+  double off(const Candidate& c, double mean) const {
+    return std::abs((static_cast<double>(c.logit) - static_cast<double>(maximum_)) / static_cast<double>(row_.temperature) -
+                    mean);
+  }
+  auto more_typical(double mean) const {
+    return [this, mean](const Candidate& a, const Candidate& b) {
+      const double off_a = off(a, mean), off_b = off(b, mean);
+      return off_a != off_b ? off_a < off_b : a.id < b.id;
     };
+  }
+
+  int64_t select_typical(int64_t all) {
+    const int64_t count = keep_weighty(all);
     double total = 0, moment = 0;
     for (int64_t i = 0; i < count; ++i) {
       const Candidate& c = scratch_.candidates[i];
       total += weight(c);
-      moment += weight(c) * scaled(c);
+      moment += weight(c) * (static_cast<double>(c.logit) - static_cast<double>(maximum_));
     }
-    const double mean = moment / total;
-    return select_mass(count, total * static_cast<double>(row_.typical_p),
-                       [scaled, mean](const Candidate& a, const Candidate& b) {
-                         const double off_a = std::abs(scaled(a) - mean), off_b = std::abs(scaled(b) - mean);
-                         return off_a != off_b ? off_a < off_b : a.id < b.id;
-                       });
+    const double mean = moment / (total * static_cast<double>(row_.temperature));
+    return select_mass(0, count, total * static_cast<double>(row_.typical_p), more_typical(mean));
+  }
+
+  // Logits that are off the mean by no more than `width`.
+  struct Window {
+    float low, high;
+  };
+  Window window(double mean, double width) const {
+    const double temperature = static_cast<double>(row_.temperature), lowest = std::numeric_limits<float>::lowest();
+    const double centre = static_cast<double>(maximum_) + temperature * mean;
+    return {static_cast<float>(std::max(lowest, centre - temperature * width)),
+            static_cast<float>(std::min(-lowest, centre + temperature * width))};
+  }
+  double weight_within(double mean, double width) const {
+    const Window w = window(mean, width);
+    return kernels_.weight_between(logits_, scratch_.weights, vocabulary_, w.low, w.high);
+  }
+
+  // The same of the whole vocabulary, without collecting it: bisection finds how wide the window must be, what lies in
+  // the widest one too narrow is certain, and only what lies between that and the next is put in order.
+  int64_t select_typical_of_all() {
+    constexpr double kWidest = 256;  // weights vanish 104 below the maximum, and so does what is further off the mean
+    constexpr int kBisections = 10;
+    constexpr double kRounding = 0x1p-22;  // of a window's ends, with room
+    kernels_.weigh(logits_, vocabulary_, maximum_, row_.temperature, scratch_.weights, scratch_.block_sums);
+    const double total = sum_of_blocks(), temperature = static_cast<double>(row_.temperature);
+    const double mean =
+        kernels_.moment(logits_, scratch_.weights, vocabulary_, maximum_) / (total * temperature);
+    const double wanted = total * static_cast<double>(row_.typical_p);
+    double inner = 0, outer = 1;
+    while (outer < kWidest && weight_within(mean, outer) < wanted) {
+      inner = outer;
+      outer *= 2;
+    }
+    for (int i = 0; i < kBisections; ++i) {
+      const double middle = (inner + outer) / 2;
+      (weight_within(mean, middle) < wanted ? inner : outer) = middle;
+    }
+    const double margin =
+        kRounding * (std::abs(static_cast<double>(maximum_)) / temperature + std::abs(mean) + outer);
+    const Window net = window(mean, outer + margin);
+    const int64_t collected = kernels_.collect(logits_, vocabulary_, net.low, net.high, scratch_.candidates);
+    weigh(collected);
+    const int64_t count = keep_weighty(collected);
+    Candidate* c = scratch_.candidates;
+    const int64_t certain =
+        std::partition(c, c + count, [&](const Candidate& x) { return off(x, mean) < inner - margin; }) - c;
+    return select_mass(certain, count, wanted - weight_of(0, certain), more_typical(mean));
   }
 
   int64_t select_top_k(int64_t count) {
@@ -176,7 +229,7 @@ class RowSampler {
   }
 
   int64_t select_top_p(int64_t count, double total) {
-    return select_mass(count, total * static_cast<double>(row_.top_p), comes_before);
+    return select_mass(0, count, total * static_cast<double>(row_.top_p), comes_before);
   }
 
   int64_t select_top_p_of_all() {
@@ -198,13 +251,16 @@ class RowSampler {
     return std::remove_if(c, c + count, std::not_fn(predicate)) - c;
   }
 
-  // The smallest leading set, in the order of `before`, that weighs at least `wanted`; at least one.
+  int64_t keep_weighty(int64_t count) const {
+    return keep(count, [](const Candidate& c) { return c.weight > 0.0f; });
+  }
+
+  // The end of the smallest leading set of [begin, end), in the order of `before`, that weighs at least `wanted`; it
+  // holds at least one.
   template <typename Before>
-  int64_t select_mass(int64_t count, double wanted, Before before) {
+  int64_t select_mass(int64_t begin, int64_t end, double wanted, Before before) {
     constexpr int64_t kSortAtMost = 64;
     Candidate* c = scratch_.candidates;
-    int64_t begin = 0;
-    int64_t end = count;
     while (end - begin > kSortAtMost) {
       const int64_t middle = begin + (end - begin) / 2;
       std::nth_element(c + begin, c + middle, c + end, before);

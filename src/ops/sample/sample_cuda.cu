@@ -1,31 +1,16 @@
+#include "ops/sample/sample_cuda.h"
+
+#include <cooperative_groups.h>
+
 #include <cstdint>
+#include <utility>
 
 #include "device/cuda/launch.h"
-#include "ops/sample/sample_cuda.h"
+#include "ops/sample/row_cluster_cuda.cuh"
+#include "ops/sample/select_tokens_cuda.cuh"
 
 namespace crible::cuda {
 namespace {
-
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / 32;
-constexpr int kBounds = 7;       // tried at once: an eight-way search
-constexpr float kOne = 0x1p40f;  // weight 1 as fixed point; 2^18 tokens sum to 2^58
-
-// Bits that order as the floats do.
-__device__ inline uint32_t key_of(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  return bits ^ (bits >> 31 != 0 ? 0xFFFFFFFFu : 0x80000000u);
-}
-__device__ inline float value_of(uint32_t key) {
-  return __uint_as_float(key ^ (key >> 31 != 0 ? 0x80000000u : 0xFFFFFFFFu));
-}
-
-template <typename T, typename Combine>
-__device__ T warp_reduce(T value, Combine combine) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(~0u, value, offset));
-  return value;
-}
 
 // Philox4x32-10 and its 53-bit fraction, as counter_random.cc: floor(u · total) without rounding.
 __device__ uint64_t draw_below(uint64_t seed, int64_t position, uint64_t total) {
@@ -49,233 +34,301 @@ __device__ uint64_t draw_below(uint64_t seed, int64_t position, uint64_t total) 
   return __umul64hi(bits, total);
 }
 
-// The kept tokens: every key above `floor`, and of those equal to it the first `ties` in order of id.
-struct Kept {
-  uint32_t floor;
-  uint64_t ties;
-};
+// The largest logit that a thread has seen, at its lowest id, and whether one was not a number or +infinity.
+struct Largest {
+  float value = -INFINITY;
+  int id = 0;
+  bool faulty = false;
 
-struct Row {
-  const float* logits;
-  int64_t vocabulary;
-  float maximum;
-  float inverse_temperature;
-
-  __device__ uint64_t weight(float logit) const {
-    return static_cast<uint64_t>(__expf((logit - maximum) * inverse_temperature) * kOne);
+  __device__ void see(float logit, int at) {
+    faulty |= !(logit < INFINITY);
+    if (logit > value) {
+      value = logit;
+      id = at;
+    }
   }
+  __device__ uint64_t rank() const { return faulty ? kFault : rank_of(key_of(value), id); }
 };
 
-// Σ over all elements of measure(key, logit, i) for each of kBounds sums.
-template <typename Measure>
-__device__ void sum_over_row(const Row& row, uint64_t (&sums)[kBounds], uint64_t (*shared)[kBounds],
-                             Measure measure) {
-#pragma unroll
-  for (int i = 0; i < kBounds; ++i) sums[i] = 0;
+// Looks at this block's part of the row in global memory; kKeep: also copies it to shared memory.
+template <bool kKeep>
+__device__ Largest read_row(const Row& row, const float* logits, int64_t vocabulary) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const float* source = logits + row.begin;
+  const int present = static_cast<int>(min(static_cast<int64_t>(row.size), max(vocabulary - row.begin, int64_t{0})));
+  Largest largest;
+  if (reinterpret_cast<uintptr_t>(source) % 16 == 0 && present % 4 == 0) {
 #pragma unroll 4
-  for (int64_t at = threadIdx.x; at < row.vocabulary; at += kThreads) {
-    const float logit = row.logits[at];
-    measure(key_of(logit), logit, sums);
+    for (int at = 4 * thread; at < present; at += 4 * kRowThreads) {
+      const float4 v = __ldg(reinterpret_cast<const float4*>(source + at));
+      largest.see(v.x, row.begin + at);
+      largest.see(v.y, row.begin + at + 1);
+      largest.see(v.z, row.begin + at + 2);
+      largest.see(v.w, row.begin + at + 3);
+      if (kKeep) *reinterpret_cast<float4*>(row.values + at) = v;
+    }
+  } else {
+    for (int at = thread; at < row.size; at += kRowThreads) {
+      const float logit = at < present ? __ldg(source + at) : -INFINITY;
+      if (at < present) largest.see(logit, row.begin + at);
+      if (kKeep) row.values[at] = logit;
+    }
   }
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kBounds; ++i) {
-    const uint64_t sum = warp_reduce(sums[i], [](uint64_t a, uint64_t b) { return a + b; });
-    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32][i] = sum;
-  }
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kBounds; ++i) {
-    sums[i] = 0;
-    for (int w = 0; w < kWarps; ++w) sums[i] += shared[w][i];
-  }
+  return largest;
 }
 
-// Shrinks `kept` to its smallest leading part (largest logits first, then lowest ids) that measures at
-// least `wanted`: kMass by weight, otherwise by number. `wanted` is at most what kept measures.
-template <bool kMass>
-__device__ void shrink(const Row& row, Kept& kept, uint64_t wanted, uint64_t (*shared)[kBounds]) {
-  const auto measure_of = [&](float logit) { return kMass ? row.weight(logit) : uint64_t{1}; };
-  // Of the equal tokens at the old floor, as a whole.
-  const uint64_t at_floor = kept.ties * measure_of(value_of(kept.floor));
-  uint32_t low = kept.floor;                // measures at least `wanted` from here up
-  uint32_t high = key_of(row.maximum) + 1;  // and less from here up
-  uint64_t above = 0;                       // what it measures from `high` up
-  // The first bounds lie at distances from the maximum that halve; the next divide the interval equally.
-  bool first = true;
-  while (high - low > 1) {
-    const uint32_t step = (high - low + kBounds) / (kBounds + 1);
-    uint32_t bounds[kBounds];
-#pragma unroll
-    for (int i = 0; i < kBounds; ++i) {
-      const float distance = static_cast<float>(1 << (kBounds - 1 - i)) * 0.5f / row.inverse_temperature;
-      bounds[i] =
-          first ? max(low + 1, key_of(row.maximum - distance)) : low + static_cast<uint32_t>(i + 1) * step;
-    }
-    first = false;
-    uint64_t sums[kBounds];
-    sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t(&s)[kBounds]) {
-      if (key < bounds[0]) return;
-      const uint64_t measure = measure_of(logit);
-#pragma unroll
-      for (int i = 0; i < kBounds; ++i) {
-        if (key >= bounds[i]) s[i] += measure;
-      }
-    });
-    for (int i = 0; i < kBounds; ++i) {
-      if (bounds[i] >= high) break;
-      if (sums[i] >= wanted) {
-        low = bounds[i];
-      } else {
-        high = bounds[i];
-        above = sums[i];
-        break;
-      }
-    }
+// change(logit, value) at each of the ids of a list of pairs that are in this block's part.
+template <typename Change>
+__device__ void apply_pairs(const Row& row, const uint32_t* pairs, int count, Change change) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowThreads) {
+    const int at = static_cast<int>(pairs[2 * i]) - row.begin;
+    if (at >= 0 && at < row.size) change(row.values[at], pairs[2 * i + 1]);
   }
-  const uint64_t each = max(measure_of(value_of(low)), uint64_t{1});
-  const uint64_t ties = wanted > above ? (wanted - above + each - 1) / each : 0;
-  kept.ties = low == kept.floor && at_floor > 0 ? min(kept.ties, ties) : ties;
-  kept.floor = low;
+  __syncthreads();
 }
 
-// What is kept measures, by number and by weight; the ties bounded by how many there are.
-__device__ void measure_kept(const Row& row, Kept& kept, uint64_t* number, uint64_t* mass,
-                             uint64_t (*shared)[kBounds]) {
-  uint64_t sums[kBounds];
-  sum_over_row(row, sums, shared, [&](uint32_t key, float logit, uint64_t(&s)[kBounds]) {
-    if (key > kept.floor) {
-      s[0] += 1;
-      s[1] += row.weight(logit);
-    } else if (key == kept.floor) {
-      s[2] += 1;
+// As adjust_logits() of logit_adjustments.h, with the same roundings. The row has been kept and is synchronised.
+__device__ void adjust(const Row& row, const RowLists& lists, const uint32_t* words) {
+  const auto forbid = [&](float& logit) {
+    if (logit < INFINITY) logit = -INFINITY;
+  };
+  if (lists.mask_words > 0) {
+    for (int at = static_cast<int>(threadIdx.x); at < row.size; at += kRowThreads) {
+      const int id = row.begin + at;
+      const bool allowed = id / 32 < lists.mask_words && (words[id / 32] >> (id % 32) & 1) != 0;
+      if (!allowed) forbid(row.values[at]);
     }
+    __syncthreads();
+  }
+  words += lists.mask_words;
+  for (int i = static_cast<int>(threadIdx.x); i < lists.forbidden; i += kRowThreads) {
+    const int at = static_cast<int>(words[i]) - row.begin;
+    if (at >= 0 && at < row.size) forbid(row.values[at]);
+  }
+  __syncthreads();
+  words += lists.forbidden;
+  const auto add = [](float& logit, uint32_t bits) { logit = __fadd_rn(logit, __uint_as_float(bits)); };
+  apply_pairs(row, words, lists.bias, add);
+  words += 2 * lists.bias;
+  apply_pairs(row, words, lists.seen, [&](float& logit, uint32_t occurrences) {
+    float x = logit;
+    x = x > 0 ? __fdiv_rn(x, lists.repetition_penalty) : __fmul_rn(x, lists.repetition_penalty);
+    if (occurrences > 0) {
+      x = __fsub_rn(x, __fmul_rn(static_cast<float>(static_cast<int>(occurrences)), lists.frequency_penalty));
+      x = __fsub_rn(x, lists.presence_penalty);
+    }
+    logit = x;
   });
-  kept.ties = min(kept.ties, sums[2]);
-  *number = sums[0] + kept.ties;
-  *mass = sums[1] + kept.ties * row.weight(value_of(kept.floor));
+  words += 2 * lists.seen;
+  apply_pairs(row, words, lists.dry, add);
 }
 
-// The first id at which the running weight of the kept tokens exceeds a number below their whole weight.
-// Each warp has a contiguous stretch of ids.
-__device__ int32_t draw(const Row& row, const Kept& kept, const SampleRow& parameters,
-                        uint64_t (*shared)[kBounds]) {
+// Tokens less likely than min_p of the likeliest become impossible. Logits well below the limit are
+// recognised without their weight, which decides near it.
+__device__ void drop_unlikely(const Row& row, float min_p) {
+  constexpr float kMargin = 1e-4f;
+  const float reach = row.temperature * (kMargin - (1.0f + kMargin) * logf(min_p));
+  for_each(row, [&](float logit, int at) {
+    if (logit - row.maximum < -reach || exponential_to_one(row.scaled(logit)) < min_p) row.values[at] = -INFINITY;
+  });
+}
+
+// Tokens outside the typical set become impossible.
+__device__ void drop_atypical(Row& row, float typical_p) {
+  ByTypicality order = {static_cast<double>(row.maximum), 1.0 / static_cast<double>(row.temperature), 0.0};
+  // x · e^x is at most 1 / e in size: the mean of x is summed in the weights' fixed point, with its sign turned.
+  RowSums<2, 1> sums;
+  for_each(row, [&](float logit, int) {
+    const uint64_t weight = row.weight(logit);
+    if (weight == 0) return;
+    const double x = (static_cast<double>(logit) - order.maximum) * order.inverse_temperature;
+    sums.mass[0] += weight;
+    sums.mass[1] += __double2ull_rn(-x * static_cast<double>(weight));
+  });
+  add_over_cluster(row, sums);
+  order.mean = -static_cast<double>(sums.mass[1]) / static_cast<double>(sums.mass[0]);
+  constexpr uint64_t kAny = uint64_t{1} << 32;
+  const uint64_t cut = select_leading<Measure::kWeight>(row, order, kAny, typical_p);
+  for_each(row, [&](float logit, int at) {
+    if (rank_of(order.key(logit), row.begin + at) < cut) row.values[at] = -INFINITY;
+  });
+}
+
+// The first id at which the running weight of the tokens from `cut` up exceeds a number below their whole
+// weight. Each warp has a contiguous stretch of ids.
+__device__ int32_t draw(Row& row, uint64_t cut, uint64_t seed, int64_t position) {
+  RowExchange& exchange = *row.exchange;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t stretch = (row.vocabulary + kWarps - 1) / kWarps;
-  const int64_t begin = min(row.vocabulary, warp * stretch);
-  const int64_t end = min(row.vocabulary, begin + stretch);
+  const int stretch = (row.size + kRowWarps - 1) / kRowWarps;
+  const int begin = min(row.size, warp * stretch);
+  const int end = min(row.size, begin + stretch);
+  const auto weight_at = [&](int at) {
+    if (at >= end) return uint64_t{0};
+    const float logit = row.values[at];
+    return rank_of(key_of(logit), row.begin + at) >= cut ? row.weight(logit) : uint64_t{0};
+  };
+  __syncthreads();
   uint64_t mass = 0;
-  uint64_t ties = 0;
-  for (int64_t at = begin + lane; at < end; at += 32) {
-    const uint32_t key = key_of(row.logits[at]);
-    if (key > kept.floor) mass += row.weight(row.logits[at]);
-    if (key == kept.floor) ++ties;
+  for (int at = begin + lane; at < end; at += 32) mass += weight_at(at);
+  mass = warp_sum(mass);
+  if (lane == 0) exchange.warp_sums[warp][1] = mass;
+  const uint64_t after = running_sum(exchange, lane == 0 ? mass : 0);
+  uint64_t before = __shfl_sync(~0u, after, 0) - mass;  // weight of this block's warps before this one
+  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+  if (threadIdx.x < kClusterBlocks) {
+    uint64_t whole = 0;
+    for (int w = 0; w < kRowWarps; ++w) whole += exchange.warp_sums[w][1];
+    *cluster.map_shared_rank(&exchange.block_sums[row.turn][row.block][0], threadIdx.x) = whole;
   }
-  const auto add = [](uint64_t a, uint64_t b) { return a + b; };
-  mass = warp_reduce(mass, add);
-  ties = warp_reduce(ties, add);
-  __syncthreads();
-  if (lane == 0) {
-    shared[warp][0] = mass;
-    shared[warp][1] = ties;
-  }
-  __syncthreads();
-  const uint64_t tie_weight = row.weight(value_of(kept.floor));
+  cluster.sync();
   uint64_t total = 0;
-  uint64_t before = 0;  // weight of the warps before this one
-  uint64_t ties_before = 0;
-  uint64_t ties_so_far = 0;
-  for (int w = 0; w < kWarps; ++w) {
-    if (w == warp) {
-      before = total;
-      ties_before = ties_so_far;
-    }
-    const uint64_t admitted = min(shared[w][1], kept.ties - min(kept.ties, ties_so_far));
-    total += shared[w][0] + admitted * tie_weight;
-    ties_so_far += shared[w][1];
-    if (w == warp) mass = shared[w][0] + admitted * tie_weight;
+  for (int b = 0; b < kClusterBlocks; ++b) {
+    if (b == row.block) before += total;
+    total += exchange.block_sums[row.turn][b][0];
   }
-  const uint64_t target = draw_below(parameters.seed, parameters.position, total);
-  __shared__ int32_t found;
-  if (target >= before && target < before + mass) {
+  row.turn ^= 1;
+  const uint64_t target = draw_below(seed, position, total);
+  bool found = false;
+  int id = 0;
+  if (target >= before && target - before < mass) {
     uint64_t rest = target - before;
-    uint64_t rank = ties_before;
-    for (int64_t first = begin; first < end; first += 32) {
-      const int64_t at = first + lane;
-      const float logit = at < end ? row.logits[at] : 0.0f;
-      const uint32_t key = key_of(logit);
-      const bool tie = at < end && key == kept.floor;
-      const uint32_t tied = __ballot_sync(~0u, tie);
-      const bool admitted = tie && rank + __popc(tied & ((1u << lane) - 1)) < kept.ties;
-      uint64_t running = at < end && (key > kept.floor || admitted) ? row.weight(logit) : 0;
+    for (int first = begin; first < end; first += 32) {
+      uint64_t running = weight_at(first + lane);
+      const uint64_t sum = warp_sum(running);
+      if (rest >= sum) {
+        rest -= sum;
+        continue;
+      }
 #pragma unroll
       for (int offset = 1; offset < 32; offset *= 2) {
         const uint64_t other = __shfl_up_sync(~0u, running, offset);
         if (lane >= offset) running += other;
       }
       const uint32_t beyond = __ballot_sync(~0u, running > rest);
-      if (beyond != 0) {
-        if (lane == __ffs(static_cast<int>(beyond)) - 1) found = static_cast<int32_t>(at);
-        break;
-      }
-      rest -= __shfl_sync(~0u, running, 31);
-      rank += __popc(tied);
+      found = lane == __ffs(static_cast<int>(beyond)) - 1;
+      id = row.begin + first + lane;
+      break;
     }
   }
-  __syncthreads();
-  return found;
+  return static_cast<int32_t>(from_owner(row, found, static_cast<uint64_t>(id)));
 }
 
-__global__ void __launch_bounds__(kThreads) sample_kernel(SampleArgs a) {
-  __shared__ uint64_t shared[kWarps][kBounds];
-  const SampleRow parameters = a.parameters[blockIdx.x];
-  Row row = {a.logits + blockIdx.x * a.vocabulary, a.vocabulary, 0, 1.0f / parameters.temperature};
-  // Largest key first, then lowest id; a fault outranks everything.
-  constexpr uint64_t kFault = ~uint64_t{0};
-  uint64_t best = 0;
-  for (int64_t at = threadIdx.x; at < row.vocabulary; at += kThreads) {
-    const float logit = row.logits[at];
-    const uint64_t rank = uint64_t{key_of(logit)} << 32 | (0xFFFFFFFFu - static_cast<uint32_t>(at));
-    best = max(best, isnan(logit) || logit == INFINITY ? kFault : rank);
+// Needs the row kept, its maximum and a temperature above 0. *changed: whether logits were made impossible.
+__device__ int32_t choose(Row& row, const SampleRow& parameters, int64_t vocabulary, bool* changed) {
+  if (parameters.min_p > 0) drop_unlikely(row, parameters.min_p);
+  if (parameters.typical_p < 1.0f) drop_atypical(row, parameters.typical_p);
+  *changed |= parameters.min_p > 0 || parameters.typical_p < 1.0f;
+  uint64_t cut = kAnyFinite;
+  if (parameters.top_k > 0 && parameters.top_k < vocabulary) {
+    cut = select_leading<Measure::kNumber>(row, ByLogit(row), cut, parameters.top_k);
   }
-  const auto larger = [](uint64_t x, uint64_t y) { return max(x, y); };
-  best = warp_reduce(best, larger);
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32][0] = best;
-  __syncthreads();
-  for (int w = 0; w < kWarps; ++w) best = max(best, shared[w][0]);
-  __syncthreads();
+  if (parameters.top_p < 1.0f) cut = select_leading<Measure::kWeight>(row, ByLogit(row), cut, parameters.top_p);
+  return draw(row, cut, parameters.seed, parameters.position);
+}
+
+// The raw row is kept, with its maximum.
+__device__ void report(Row& row, const float* logits, int32_t token, int32_t wanted, TokenLogprob* out) {
+  row.temperature = 1.0f;
+  const float own = __ldg(logits + token);
+  const uint64_t own_rank = rank_of(key_of(own), token);
+  RowSums<1, 1> sums;
+  for_each(row, [&](float logit, int at) {
+    sums.mass[0] += row.weight(logit);
+    if (rank_of(key_of(logit), row.begin + at) > own_rank) ++sums.count[0];
+  });
+  add_over_cluster(row, sums);
+  const double log_total = log(static_cast<double>(sums.mass[0]) / static_cast<double>(kOne));
+  const auto logprob = [&](float logit) {
+    return static_cast<float>(static_cast<double>(logit) - static_cast<double>(row.maximum) - log_total);
+  };
+  const int thread = static_cast<int>(threadIdx.x);
+  if (row.block == 0 && thread == 0) out[0] = {token, logprob(own), static_cast<int32_t>(sums.count[0]) + 1};
+  if (wanted == 0) return;
+  const uint64_t cut = select_leading<Measure::kNumber>(row, ByLogit(row), kAnyFinite, wanted);
+  const int listed = gather(row, [&](float logit, int id, ListedToken& listed_token) {
+    listed_token = {rank_of(key_of(logit), id), 0};
+    return listed_token.rank >= cut;
+  });
+  if (row.block != 0) return;
+  const ListedToken mine = sorted_token(*row.exchange, listed);
+  if (thread >= wanted) return;
+  if (thread < listed) {
+    const float logit = value_of(static_cast<uint32_t>(mine.rank >> 32));
+    out[1 + thread] = {id_of(mine.rank), logprob(logit), thread + 1};
+  } else {
+    out[1 + thread] = {-1, -INFINITY, 0};
+  }
+}
+
+__global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, int part) {
+  extern __shared__ float4 values[];
+  __shared__ RowExchange exchange;
+  cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+  const int index = static_cast<int>(blockIdx.x) / kClusterBlocks;
+  if (threadIdx.x == 0) exchange.gathered_count = exchange.listed = 0;
+  // No block may write into another's memory before it has begun: known long before it is needed.
+  auto begun = cluster.barrier_arrive();
+  const SampleRow parameters = a.parameters[index];
+  const float* logits = a.logits + index * a.vocabulary;
+  Row row;
+  row.exchange = &exchange;
+  row.values = reinterpret_cast<float*>(values);
+  row.block = static_cast<int>(cluster.block_rank());
+  row.begin = row.block * part;
+  const int64_t present = min(static_cast<int64_t>(part), max(a.vocabulary - row.begin, int64_t{0}));
+  row.size = static_cast<int>((present + 3) / 4 * 4);
+  row.turn = 0;
+  row.temperature = parameters.temperature;
+
+  const bool adjusted = !parameters.lists.empty();
+  const bool draws = parameters.given < 0 && parameters.temperature > 0;
+  Largest largest = adjusted || draws || parameters.logprobs != kNoLogprobs
+                        ? read_row<true>(row, logits, a.vocabulary)
+                        : read_row<false>(row, logits, a.vocabulary);
+  if (adjusted) {
+    __syncthreads();
+    adjust(row, parameters.lists, a.lists + parameters.lists.first);
+    largest = {};
+    for_each(row, [&](float logit, int at) { largest.see(logit, row.begin + at); });
+  }
+  cluster.barrier_wait(std::move(begun));
+  const uint64_t best = max_over_cluster(row, largest.rank());
   row.maximum = value_of(static_cast<uint32_t>(best >> 32));
-  int32_t token = static_cast<int32_t>(0xFFFFFFFFu - static_cast<uint32_t>(best));
-  if (best == kFault || row.maximum == -INFINITY) {
+  int32_t token = id_of(best);
+  bool changed = adjusted;
+  if (best < kAnyFinite || best == kFault) {
     token = -1;
-  } else if (parameters.temperature > 0) {
-    const float reach = parameters.min_p > 0 ? logf(parameters.min_p) * parameters.temperature : -INFINITY;
-    // Minus infinity is never kept: its weight is 0.
-    Kept kept = {key_of(fminf(row.maximum, row.maximum + reach)), kFault};
-    uint64_t number = 0;
-    uint64_t mass = 0;
-    if (parameters.top_k > 0 || parameters.top_p < 1.0f) measure_kept(row, kept, &number, &mass, shared);
-    if (parameters.top_k > 0 && static_cast<uint64_t>(parameters.top_k) < number) {
-      shrink<false>(row, kept, static_cast<uint64_t>(parameters.top_k), shared);
-      measure_kept(row, kept, &number, &mass, shared);
-    }
-    if (parameters.top_p < 1.0f) {
-      const double wanted = ceil(static_cast<double>(mass) * static_cast<double>(parameters.top_p));
-      shrink<true>(row, kept, max(uint64_t{1}, static_cast<uint64_t>(wanted)), shared);
-    }
-    token = draw(row, kept, parameters, shared);
+  } else if (parameters.given >= 0) {
+    token = parameters.given;
+  } else if (draws) {
+    token = choose(row, parameters, a.vocabulary, &changed);
   }
-  if (threadIdx.x == 0) a.tokens[blockIdx.x] = token;
+  if (row.block == 0 && threadIdx.x == 0) a.tokens[index] = token;
+  if (parameters.logprobs == kNoLogprobs || token < 0) return;
+  if (changed) {
+    __syncthreads();
+    largest = read_row<true>(row, logits, a.vocabulary);
+    row.maximum = value_of(static_cast<uint32_t>(max_over_cluster(row, largest.rank()) >> 32));
+  }
+  report(row, logits, token, parameters.logprobs, a.logprobs + index * a.logprobs_stride);
 }
 
 }  // namespace
 
 void sample(const CudaStream& stream, const SampleArgs& args) {
   if (args.rows == 0) return;
-  CHECK(args.vocabulary > 0 && args.vocabulary <= int64_t{1} << 18, "vocabulary {}", args.vocabulary);
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)},
-         &sample_kernel, args);
+  CHECK(args.vocabulary > 0 && args.vocabulary <= kMaxVocabulary, "vocabulary {}", args.vocabulary);
+  const int part = static_cast<int>((args.vocabulary + 4 * kClusterBlocks - 1) / (4 * kClusterBlocks) * 4);
+  const size_t shared_bytes = static_cast<size_t>(part) * sizeof(float);
+  // Per device, so with every launch.
+  allow_shared_bytes(&sample_kernel, shared_bytes);
+  launch(stream.get(),
+         {.grid = dim3(static_cast<unsigned>(args.rows) * kClusterBlocks),
+          .block = dim3(kRowThreads),
+          .shared_bytes = shared_bytes,
+          .cluster = kClusterBlocks},
+         &sample_kernel, args, part);
 }
 
 }  // namespace crible::cuda

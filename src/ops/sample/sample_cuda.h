@@ -1,18 +1,37 @@
-// Chooses one token per row of logits on the GPU. Order: temperature, min-p, top-k, top-p, draw.
-// temperature 0 is greedy: the lowest id among the largest logits. A row of which any logit is NaN or
-// +infinity gives -1. The draw is the same Philox number of (seed, position) as on the CPU (sample.h) and
-// walks the kept tokens in order of id, so tokens depend on a request's own seed and position alone.
+// Chooses one token per row of logits on the GPU, with the meaning and the order of steps of sample.h:
+// log-probabilities of the raw logits · mask, bias, penalties, DRY · temperature · min-p · typical-p · top-k ·
+// top-p · draw. Tokens depend on a request's own logits, seed and position alone, never on the batch.
 //
-// One block per row. Reads the row from L2 once for greedy, about 5 times for a plain draw, and about 10
-// times more for each of top-k and top-p, whose bounds are found by an eight-way search over the float's
-// ordered bits. Weights are summed as 40-bit fixed point, so no result depends on the order of additions.
+// A cluster of eight blocks has one row, which it keeps in shared memory: the logits are read once, and once
+// more where log-probabilities are wanted beside anything that changes them. Each filter costs two to four passes
+// over shared memory (select_tokens_cuda.cuh). Weights are those of the CPU, bit for bit, summed as 44-bit fixed
+// point: no result depends on an order of additions. What may differ from the CPU, whose sums are rounded:
+// a draw, or a token at the very edge of a top-p or typical-p set, that falls within 2⁻⁴⁴ a token of the whole.
 #pragma once
 
 #include <cstdint>
 
 #include "device/cuda/cuda_stream.h"
+#include "ops/sample/sample.h"
 
 namespace crible::cuda {
+
+// What logit_adjustments.h describes, as one stretch of SampleArgs::lists: the mask's words, the forbidden ids,
+// then pairs (id, value) of the bias, (id, occurrences) of the seen, (id, value) of DRY. A token stands in each at
+// most once; an id that is not of the vocabulary has no effect.
+struct RowLists {
+  int64_t first = 0;  // word of SampleArgs::lists
+  int32_t mask_words = 0;
+  int32_t forbidden = 0;
+  int32_t bias = 0;
+  int32_t seen = 0;
+  int32_t dry = 0;
+  float repetition_penalty = 1;
+  float frequency_penalty = 0;
+  float presence_penalty = 0;
+
+  constexpr bool empty() const { return mask_words + forbidden + bias + seen + dry == 0; }
+};
 
 struct SampleRow {
   float temperature = 1.0f;  // 0 = greedy
@@ -20,17 +39,27 @@ struct SampleRow {
   float min_p = 0.0f;        // [0, 1]; 0 = off
   int32_t top_k = 0;         // 0 = off
   uint64_t seed = 0;
-  int64_t position = 0;  // index of the token being drawn within its sequence
+  int64_t position = 0;      // index of the token being drawn within its sequence
+  float typical_p = 1.0f;    // (0, 1]; 1 = off
+  int32_t logprobs = kNoLogprobs;
+  int32_t given = -1;        // not -1: nothing is drawn, this is the token
+  RowLists lists;
 };
 
+// All of the device's memory.
 struct SampleArgs {
-  const float* logits = nullptr;  // [rows, vocabulary]
+  const float* logits = nullptr;  // [rows, vocabulary]; left as they are
   int64_t rows = 0;
-  int64_t vocabulary = 0;
-  const SampleRow* parameters = nullptr;  // [rows], on the device
-  int32_t* tokens = nullptr;              // [rows], on the device
+  int64_t vocabulary = 0;  // at most 2¹⁸
+  const SampleRow* parameters = nullptr;  // [rows]
+  int32_t* tokens = nullptr;              // [rows]; -1: the row holds NaN or +infinity, or nothing is possible
+  const uint32_t* lists = nullptr;
+  // [rows, logprobs_stride], as SampleArgs of sample.h. Null if no row asks.
+  TokenLogprob* logprobs = nullptr;
+  int64_t logprobs_stride = 0;  // at least 1 + the largest SampleRow::logprobs, which is at most 512
 };
 
+// One launch, the same for any content of the rows; may be captured into a graph.
 void sample(const CudaStream& stream, const SampleArgs& args);
 
 }  // namespace crible::cuda

@@ -28,8 +28,12 @@ struct SampleKernels {
   // partial sums in double (index modulo 8), added pairwise 4, 2, 1 apart. Where weights is not
   // null, the exponentials are stored there; it may be the logits themselves.
   void (*weigh)(const float* logits, int64_t n, float maximum, float temperature, float* weights, double* block_sums);
-  // Appends those >= threshold to `out` in order of id, without weights, and returns their number.
-  int64_t (*collect)(const float* logits, int64_t n, float threshold, Candidate* out);
+  // Appends those in [low, high] to `out` in order of id, without weights, and returns their number.
+  int64_t (*collect)(const float* logits, int64_t n, float low, float high, Candidate* out);
+  // Σ weight of the logits in [low, high], and Σ weight · (logit - maximum) of all whose weight is not 0: eight partial
+  // sums in double (index modulo 8), added pairwise 4, 2, 1 apart.
+  double (*weight_between)(const float* logits, const float* weights, int64_t n, float low, float high);
+  double (*moment)(const float* logits, const float* weights, int64_t n, float maximum);
   // weight = exponential((logit - maximum) / temperature).
   void (*weigh_candidates)(Candidate* candidates, int64_t n, float maximum, float temperature);
 };

@@ -152,6 +152,10 @@ TEST(Sample, DrawsFromTheExactDistribution) {
       {1000, 2.0f, {.typical_p = 0.5f}},
       {1000, 3.0f, {.temperature = 0.7f, .typical_p = 0.9f}},
       {300, 0.5f, {.typical_p = 0.2f}},
+      {200, 0.0f, {.typical_p = 0.35f}},  // all equally typical: by id
+      {130, 40.0f, {.temperature = 0.3f, .typical_p = 0.9f}},  // one token weighs nearly all
+      {400, 3.0f, {.temperature = 30.0f, .typical_p = 0.6f}},
+      {60, 1.0f, {.typical_p = 1e-4f}},  // only the most typical is left
       {1000, 2.0f, {.temperature = 1.2f, .min_p = 0.02f, .typical_p = 0.8f}},
       {1000, 2.0f, {.min_p = 0.01f, .top_k = 30}},
       {1000, 2.0f, {.temperature = 1.5f, .min_p = 0.01f, .top_p = 0.8f}},
@@ -240,6 +244,36 @@ TEST(Sample, DoesNotDependOnCompanionsThreadsOrInstructionSet) {
     for (int64_t i = 0; i < count; ++i) {
       const std::vector<float> own(logits.begin() + i * vocabulary, logits.begin() + (i + 1) * vocabulary);
       EXPECT_EQ(run_one(isa, own, rows[i]), expected[i]);
+    }
+  }
+}
+
+// The whole set, not only what is drawn of it: every token is drawn from in turn, by equal logits in two groups around
+// the mean whose sizes make the set end within a group, and in a vocabulary where most tokens are impossible.
+TEST(Sample, TypicalSetEndsWhereItsMassDoes) {
+  RandomValues random(32);
+  for (CpuIsa isa : available_isas()) {
+    for (int round = 0; round < 20; ++round) {
+      const int64_t vocabulary = random.integer(20, 5000);
+      std::vector<float> logits = random.normals(vocabulary, 2.0f);
+      for (int64_t i = 0; i < vocabulary; ++i) {
+        if (random.integer(0, 2) == 0) logits[static_cast<size_t>(i)] = -std::numeric_limits<float>::infinity();
+        if (random.integer(0, 3) == 0) logits[static_cast<size_t>(i)] = random.integer(0, 1) == 0 ? 1.5f : -0.25f;
+      }
+      logits[0] = 2.0f;
+      SampleRow row = {.temperature = 0.5f + 0.1f * static_cast<float>(round), .typical_p = 0.04f * static_cast<float>(round + 1)};
+      const std::vector<double> probability = exact_distribution(logits, row);
+      std::vector<bool> drawn(probability.size(), false);
+      const int64_t draws = 4000;
+      for (row.position = 0; row.position < draws; ++row.position) {
+        const TokenId token = run_one(isa, logits, row);
+        ASSERT_GE(token, 0);
+        ASSERT_GT(probability[static_cast<size_t>(token)], 0.0) << "round " << round << ", token " << token << " is excluded";
+        drawn[static_cast<size_t>(token)] = true;
+      }
+      for (size_t i = 0; i < probability.size(); ++i) {
+        EXPECT_TRUE(drawn[i] || probability[i] * static_cast<double>(draws) < 20) << "round " << round << ", token " << i;
+      }
     }
   }
 }
