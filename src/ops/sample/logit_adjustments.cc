@@ -18,13 +18,23 @@ void add(float* logits, int64_t vocabulary, std::span<const AddedLogit> added) {
   for (const AddedLogit& a : added) logit_of(logits, vocabulary, a.id) += a.value;
 }
 
+void forbid(float& logit) {
+  if (logit < kInfinity) logit = -kInfinity;
+}
+
+void mask(float* logits, int64_t vocabulary, std::span<const uint32_t> allowed) {
+  if (allowed.empty()) return;
+  CHECK(std::ssize(allowed) == ceil_div(vocabulary, 32), "a mask of {} words for {} tokens", allowed.size(), vocabulary);
+  for (int64_t id = 0; id < vocabulary; ++id) {
+    if ((allowed[static_cast<size_t>(id / 32)] >> (id % 32) & 1) == 0) forbid(logits[id]);
+  }
+}
+
 }  // namespace
 
 void adjust_logits(float* logits, int64_t vocabulary, const LogitAdjustments& adjustments) {
-  for (const TokenId id : adjustments.forbidden) {
-    float& logit = logit_of(logits, vocabulary, id);
-    if (logit < kInfinity) logit = -kInfinity;
-  }
+  mask(logits, vocabulary, adjustments.allowed);
+  for (const TokenId id : adjustments.forbidden) forbid(logit_of(logits, vocabulary, id));
   add(logits, vocabulary, adjustments.bias);
   const float repetition = adjustments.repetition_penalty;
   for (const TokenCount& count : adjustments.seen) {

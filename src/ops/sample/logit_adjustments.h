@@ -22,6 +22,9 @@ struct TokenCount {
 // Applied in the order of the members, which is vLLM's: mask, bias, penalties; repetition before frequency and
 // presence; DRY last.
 struct LogitAdjustments {
+  // Tokens that a grammar admits, bit t % 32 of word t / 32; all others become impossible. Empty: no mask, else
+  // a bit for each token of the vocabulary.
+  std::span<const uint32_t> allowed;
   std::span<const TokenId> forbidden;  // become impossible
   std::span<const AddedLogit> bias;
   std::span<const TokenCount> seen;  // distinct tokens of prompt and output
@@ -29,6 +32,9 @@ struct LogitAdjustments {
   float frequency_penalty = 0;       // taken off times in_output
   float presence_penalty = 0;        // taken off once where in_output > 0
   std::span<const AddedLogit> dry;   // negative values (repetition_matches.h)
+  // Whether any of this changes with every token drawn: then a row cannot be made before the token before it is
+  // known.
+  bool follows_output = false;
 };
 
 // A value that is not finite stays what it is, so that a fault remains visible; -infinity stays masked.

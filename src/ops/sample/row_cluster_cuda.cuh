@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "ops/exponential_cuda.cuh"
+#include "ops/sample/sample_cuda.h"
 
 namespace crible::cuda {
 
@@ -16,8 +17,7 @@ inline constexpr int kRowThreads = 512;
 inline constexpr int kRowWarps = kRowThreads / 32;
 inline constexpr int kMostSums = 14;
 inline constexpr int kListed = kRowThreads;  // tokens of a list, one a thread
-inline constexpr int kMaxVocabulary = 1 << 18;
-// Weight 1 as fixed point: 2¹⁸ tokens sum to 2⁶².
+// Weight 1 as fixed point: kMaxVocabulary tokens sum to less than 2⁶³.
 inline constexpr float kOne = 0x1p44f;
 
 // Bits that order as the floats do; the two zeros are one.
@@ -83,7 +83,7 @@ struct Row {
 // visit(logit, place in values) for this block's part of the row; a thread sees the same places every time.
 template <typename Visit>
 __device__ void for_each(const Row& row, Visit visit) {
-#pragma unroll 2
+#pragma unroll 1
   for (int at = 4 * static_cast<int>(threadIdx.x); at < row.size; at += 4 * kRowThreads) {
     const float4 v = *reinterpret_cast<const float4*>(row.values + at);
     visit(v.x, at);

@@ -280,7 +280,26 @@ class RowSampler {
     return begin;
   }
 
-  TokenId draw_from_candidates(int64_t count) const {
+  // A draw walks the tokens by id, whatever order the filters left them in: what (seed, position) means then depends
+  // only on which tokens are kept. Those that weigh nothing may go.
+  int64_t order_by_id(int64_t count) {
+    constexpr int64_t kSortAtMost = 512;
+    Candidate* c = scratch_.candidates;
+    if (count <= kSortAtMost) {
+      std::sort(c, c + count, [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+      return count;
+    }
+    std::fill_n(logits_, vocabulary_, 0.0f);
+    for (int64_t i = 0; i < count; ++i) logits_[c[i].id] = c[i].weight;
+    int64_t ordered = 0;
+    for (int64_t id = 0; id < vocabulary_; ++id) {
+      if (logits_[id] > 0.0f) c[ordered++] = {0.0f, static_cast<TokenId>(id), logits_[id]};
+    }
+    return ordered;
+  }
+
+  TokenId draw_from_candidates(int64_t kept) {
+    const int64_t count = order_by_id(kept);
     double rest = uniform() * weight_of(0, count);
     for (int64_t i = 0; i + 1 < count; ++i) {
       const double w = weight(scratch_.candidates[i]);

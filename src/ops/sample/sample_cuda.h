@@ -16,6 +16,9 @@
 
 namespace crible::cuda {
 
+// What a cluster's shared memory holds, and what weights in fixed point allow.
+inline constexpr int kMaxVocabulary = 400'000;
+
 // What logit_adjustments.h describes, as one stretch of SampleArgs::lists: the mask's words, the forbidden ids,
 // then pairs (id, value) of the bias, (id, occurrences) of the seen, (id, value) of DRY. A token stands in each at
 // most once; an id that is not of the vocabulary has no effect.
@@ -50,7 +53,7 @@ struct SampleRow {
 struct SampleArgs {
   const float* logits = nullptr;  // [rows, vocabulary]; left as they are
   int64_t rows = 0;
-  int64_t vocabulary = 0;  // at most 2¹⁸
+  int64_t vocabulary = 0;  // at most kMaxVocabulary
   const SampleRow* parameters = nullptr;  // [rows]
   int32_t* tokens = nullptr;              // [rows]; -1: the row holds NaN or +infinity, or nothing is possible
   const uint32_t* lists = nullptr;
