@@ -29,6 +29,7 @@ SequenceSampling::SequenceSampling(const SamplingParams& params, std::span<const
   }
   if (repeats_matter(params)) repetitions_.emplace(params.dry, params.dry_breakers, prompt, params.max_tokens);
   adjustments_.bias = params.logit_bias;
+  adjustments_.follows_output = history_ || repetitions_;
   adjusts_always_ = history_ || repetitions_ || !params.logit_bias.empty();
   if (params.prompt_logprobs) {
     scorable_rows_ = static_cast<int64_t>(prompt.size()) - 1;
