@@ -50,11 +50,43 @@ TEST(FieldTable, UnknownNameIsAnErrorWithASuggestion) {
   EXPECT_NE(status.error().message.find("did you mean 'max-num-seqs'"), std::string::npos) << status.error().message;
 }
 
+TEST(Resolve, DefaultsFollowTheDevice) {
+  MachineLimits gpu = kMachine;
+  gpu.gpu = true;
+  const auto on_gpu = resolve(EngineConfig{}, gpu, kModel), on_cpu = resolve(EngineConfig{}, kMachine, kModel);
+  ASSERT_TRUE(on_gpu && on_cpu);
+  EXPECT_EQ(on_cpu->config.device, "cpu");
+  EXPECT_EQ(on_cpu->config.max_num_seqs, 32);
+  EXPECT_EQ(on_cpu->config.kv_cache_dtype, "f16");
+  EXPECT_EQ(on_gpu->config.device, "cuda");
+  EXPECT_EQ(on_gpu->config.max_num_seqs, 256);
+  EXPECT_EQ(on_gpu->config.kv_cache_dtype, "bf16");
+  EXPECT_EQ(on_gpu->config.device_memory_bytes, gpu.memory_bytes);
+}
+
+TEST(Resolve, RefusesWhatTheDeviceDoesNotHave) {
+  MachineLimits gpu = kMachine;
+  gpu.gpu = true;
+  EngineConfig config;
+  for (const char* type : {"f16", "f32", "int8"}) {
+    config.kv_cache_dtype = type;
+    EXPECT_TRUE(resolve(config, kMachine, kModel)) << type;
+    EXPECT_FALSE(resolve(config, gpu, kModel)) << type;
+  }
+  config.kv_cache_dtype = "fp8";
+  EXPECT_FALSE(resolve(config, kMachine, kModel));
+  EXPECT_TRUE(resolve(config, gpu, kModel));
+  config = {};
+  config.quantization = "fp8";
+  EXPECT_FALSE(resolve(config, kMachine, kModel));
+  EXPECT_TRUE(resolve(config, gpu, kModel));
+}
+
 TEST(FieldTable, BadValuesNameTheRule) {
   EngineConfig config;
   const auto& table = engine_fields();
   for (const auto& [name, value] : std::vector<std::pair<std::string, nlohmann::json>>{
-           {"gpu-memory-utilization", 1.5}, {"gpu-memory-utilization", "0.9"}, {"max-num-seqs", 0},
+           {"gpu-memory-utilization", 1.5}, {"gpu-memory-utilization", "0.9"}, {"max-num-seqs", -1},
            {"max-num-seqs", 1.5}, {"max-num-seqs", true}, {"enable-prefix-caching", 1},
            {"kv-cache-dtype", "fp7"}, {"seed", -1}, {"max-num-seqs", nullptr}, {"max-num-seqs", 1e300}}) {
     const auto status = table.set_json(config, name, value);

@@ -10,7 +10,11 @@
 namespace crible {
 namespace {
 
-constexpr int64_t kDefaultChunkTokens = 512;
+// A chunk that the processor computes well and that does not hold decodes up for long.
+constexpr int64_t kCpuChunkTokens = 512;
+constexpr int64_t kGpuChunkTokens = 2048;
+constexpr int64_t kCpuSequences = 32;
+constexpr int64_t kGpuSequences = 256;
 constexpr double kDefaultUtilization = 0.90;
 
 // What long prompts may take of a step must leave some of it to the others.
@@ -29,6 +33,32 @@ Status check_long_prompts(const EngineConfig& c) {
               "decodes {} (max-num-seqs), which leaves short prompts none of max-num-batched-tokens {}; lower the "
               "former or raise the last",
               for_long, c.max_num_seqs, c.max_num_batched_tokens);
+}
+
+void choose_device(ResolvedConfig& r, const MachineLimits& machine) {
+  r.adjust(&EngineConfig::device, std::string(machine.gpu ? "cuda" : "cpu"), "device", "what this machine has");
+  if (r.config.max_num_seqs == 0) {
+    r.adjust(&EngineConfig::max_num_seqs, machine.gpu ? kGpuSequences : kCpuSequences, "max-num-seqs",
+             machine.gpu ? "the default of a GPU" : "the default of a CPU");
+  }
+  if (r.config.kv_cache_dtype == "auto") {
+    r.adjust(&EngineConfig::kv_cache_dtype, std::string(machine.gpu ? "bf16" : "f16"), "kv-cache-dtype",
+             machine.gpu ? "the type of the activations" : "half the memory of f32");
+  }
+}
+
+Status check_device(const EngineConfig& c, const MachineLimits& machine) {
+  const bool on_gpu_only = c.kv_cache_dtype == "fp8";
+  const bool on_both = c.kv_cache_dtype == "bf16";
+  if (!on_both && on_gpu_only != machine.gpu) {
+    return fail(ErrorCode::kInvalidArgument, "kv-cache-dtype {} is not for a {}; use {}", c.kv_cache_dtype,
+                machine.gpu ? "GPU" : "CPU", machine.gpu ? "bf16 or fp8" : "f16, bf16, int8 or f32");
+  }
+  if (!machine.gpu && c.quantization != "auto") {
+    return fail(ErrorCode::kInvalidArgument,
+                "quantization {} is for a GPU; on a CPU weights stay as the checkpoint has them", c.quantization);
+  }
+  return {};
 }
 
 }  // namespace
@@ -59,7 +89,11 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
   if (requested.max_model_len == 0) {
     r.adjust(&EngineConfig::max_model_len, model.context_length, "max-model-len", "the model's context length");
   }
-  if (requested.device_memory_bytes == 0) {
+  choose_device(r, machine);
+  CRIBLE_RETURN_IF_ERROR(check_device(r.config, machine));
+  if (requested.device_memory_bytes == 0 && machine.gpu) {
+    r.adjust(&EngineConfig::device_memory_bytes, machine.memory_bytes, "device-memory-bytes", "what the GPU has");
+  } else if (requested.device_memory_bytes == 0) {
     r.adjust(&EngineConfig::device_memory_bytes, std::min(machine.memory_bytes / 4, 4 * kGiB), "device-memory-bytes",
              "a quarter of the machine's memory, at most 4 GiB");
   } else if (requested.device_memory_bytes > machine.memory_bytes) {
@@ -73,15 +107,12 @@ Result<ResolvedConfig> resolve(const EngineConfig& requested, const MachineLimit
   if (requested.threads == 0) {
     r.adjust(&EngineConfig::threads, machine.cores, "threads", "one per core");
   }
-  if (requested.kv_cache_dtype == "auto") {
-    r.adjust(&EngineConfig::kv_cache_dtype, std::string("f16"), "kv-cache-dtype", "half the memory of f32");
-  }
   const EngineConfig& c = r.config;
   if (requested.max_num_batched_tokens == 0) {
     // As much for short prompts as for long ones.
     const int64_t for_prompts = 2 * c.long_prefill_token_threshold * c.max_long_partial_prefills;
     const int64_t budget = requested.enable_chunked_prefill
-                               ? std::max(kDefaultChunkTokens, c.max_num_seqs + for_prompts)
+                               ? std::max(machine.gpu ? kGpuChunkTokens : kCpuChunkTokens, c.max_num_seqs + for_prompts)
                                : std::max(c.max_model_len, c.max_num_seqs);
     r.adjust(&EngineConfig::max_num_batched_tokens, budget, "max-num-batched-tokens",
              requested.enable_chunked_prefill ? "default chunk beside decodes"

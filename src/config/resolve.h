@@ -12,8 +12,9 @@
 namespace crible {
 
 struct MachineLimits {
-  int64_t memory_bytes = 0;  // RAM of the host, or the device's memory
+  int64_t memory_bytes = 0;  // RAM of the host, or the GPU's memory
   int64_t cores = 1;
+  bool gpu = false;
 };
 MachineLimits this_machine();
 

@@ -28,14 +28,12 @@ int64_t Batch::bytes(const BatchLimits& limits) {
          static_cast<int64_t>(sizeof(int32_t));
 }
 
-BatchView Batch::build(const StepPlan& plan) {
-  CHECK(plan.num_tokens <= limits_.max_tokens, "a step of {} tokens was planned, its arrays hold {}",
-        plan.num_tokens, limits_.max_tokens);
+BatchView Batch::build(std::span<const ScheduledSequence> entries) {
   num_tokens_ = 0;
   num_samples_ = 0;
   reports_ = false;
   int64_t row = 0;
-  for (const ScheduledSequence& entry : plan.entries) add(entry, row++);
+  for (const ScheduledSequence& entry : entries) add(entry, row++);
   return {.num_tokens = num_tokens_,
           .num_sequences = row,
           .block_size = limits_.block_size,
@@ -53,6 +51,7 @@ BatchView Batch::build(const StepPlan& plan) {
 void Batch::add(const ScheduledSequence& entry, int64_t row) {
   const Sequence& s = *entry.sequence;
   const int64_t first = s.computed_tokens;
+  CHECK(num_tokens_ + entry.num_tokens <= limits_.max_tokens, "a step has more than {} tokens", limits_.max_tokens);
   for (int64_t i = 0; i < entry.num_tokens; ++i) {
     const int64_t position = first + i;
     const auto t = static_cast<size_t>(num_tokens_ + i);
@@ -69,6 +68,13 @@ void Batch::add(const ScheduledSequence& entry, int64_t row) {
                  [](BlockId block) { return block.value; });
   add_scoring_rows(entry);
   if (entry.samples) add_sample_row(s);
+}
+
+void Batch::resolve_drawn(std::span<const TokenId> drawn) {
+  for (int64_t t = 0; t < num_tokens_; ++t) {
+    TokenId& id = token_ids_[static_cast<size_t>(t)];
+    if (id < -1) id = drawn[static_cast<size_t>(drawn_row(id))];
+  }
 }
 
 void Batch::add_scoring_rows(const ScheduledSequence& entry) {

@@ -28,7 +28,9 @@ class Batch {
 
   const BatchLimits& limits() const { return limits_; }
   // Views stay valid until the next call.
-  BatchView build(const StepPlan& plan);
+  BatchView build(std::span<const ScheduledSequence> entries);
+  // Puts the tokens of the step before in the place of the ids that stand for them (step_runner.h).
+  void resolve_drawn(std::span<const TokenId> drawn);
   // In the order of the plan's entries: for each the prompt rows to score, then the one to sample from.
   std::span<const SampleRow> sample_rows() const { return {sample_rows_.data(), num_samples_}; }
   // Whether a row asks for log-probabilities.

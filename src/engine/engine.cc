@@ -5,22 +5,11 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "engine/admission.h"
+#include "engine/cpu_runner.h"
 #include "engine/model_fingerprint.h"
 
 namespace crible {
 namespace {
-
-EngineModelInfo engine_model_info(const Model& model) {
-  const ModelInfo& info = model.info();
-  return {.architecture = info.architecture,
-          .quantization = info.quantization,
-          .path = info.path,
-          .parameters = info.parameters,
-          .weight_bytes = model.weight_bytes(),
-          .context_length = info.context_length,
-          .vocabulary = info.vocabulary,
-          .layers = info.layers};
-}
 
 SchedulerLimits scheduler_limits(const EngineConfig& config, const MemoryPlan& plan) {
   return {.max_num_seqs = config.max_num_seqs,
@@ -44,9 +33,13 @@ bool is_stop_token(const SamplingParams& sampling, TokenId token) {
 
 Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> model, Stream stream,
                                                const EngineConfig& requested) {
-  std::unique_ptr<Engine> engine(new Engine(std::move(model), std::move(stream)));
+  return create(std::make_unique<CpuRunner>(std::move(model), std::move(stream)), requested);
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<StepRunner> runner, const EngineConfig& requested) {
+  std::unique_ptr<Engine> engine(new Engine(std::move(runner)));
   CRIBLE_TRY(EngineDescription description, engine->describe(requested));
-  CRIBLE_RETURN_IF_ERROR(engine->allocate(description, Buffer()));
+  CRIBLE_RETURN_IF_ERROR(engine->allocate(description));
   engine->description_ = std::move(description);
   engine->description_.effective = engine->read_back();
   CRIBLE_RETURN_IF_ERROR(engine->prove_forward());
@@ -54,67 +47,121 @@ Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<const Model> mode
   return engine;
 }
 
-void Engine::step() {
+// With a step under way the next is launched first, unless its plan depends on results: then this call only
+// finishes it. A call so delivers at most one event of each sequence.
+Status Engine::step() {
   const TimePoint start = now();
-  const StepPlan& plan = scheduler_->plan();
-  if (!plan.entries.empty()) {
-    forward(plan);
-    commit(plan);
-  }
-  counters_.count_step(plan.num_tokens, to_seconds(now() - start));
-}
-
-void Engine::forward(const StepPlan& plan) {
-  workspace_->copy_blocks(plan.copies);
-  const BatchView batch = workspace_->batch().build(plan);
-  model_->forward(stream_, batch, workspace_->forward_buffers());
-  const int64_t vocabulary = model_->info().vocabulary;
-  sample(stream_, {.logits = workspace_->logits(),
-                   .logits_stride = vocabulary,
-                   .rows = batch.num_logit_rows,
-                   .vocabulary = vocabulary,
-                   .parameters = workspace_->batch().sample_rows().data(),
-                   .tokens = workspace_->tokens().data(),
-                   .logprobs = workspace_->batch().reports() ? workspace_->logprobs_of(0) : nullptr,
-                   .logprobs_stride = Workspace::kLogprobStride});
-  stream_.synchronize();
-}
-
-void Engine::commit(const StepPlan& plan) {
-  scheduler_->advance(plan);
-  const TimePoint time = now();
-  int64_t row = 0;
-  for (const ScheduledSequence& entry : plan.entries) {
-    const int64_t scored = scoring_rows(*entry.sequence, entry.sequence->computed_tokens - entry.num_tokens, entry.num_tokens);
-    if (commit_scores(*entry.sequence, row, scored, time) && entry.samples) {
-      commit_token(*entry.sequence, row + scored, time);
+  int64_t tokens = 0;
+  const std::optional<size_t> before = std::exchange(under_way_, std::nullopt);
+  if (!before || (!steps_[*before].needs_results && scheduler_->can_plan_ahead())) {
+    const StepPlan& plan = scheduler_->plan();
+    tokens = plan.num_tokens;
+    if (!plan.entries.empty()) {
+      under_way_ = before ? 1 - *before : 0;
+      if (const Status launched = launch(plan, steps_[*under_way_]); !launched) return lose(launched.error());
+      counters_.steps_ahead += before.has_value();
     }
-    row += scored + (entry.samples ? 1 : 0);
+  }
+  std::optional<size_t> finished = before;
+  if (!before && !runner_->runs_ahead()) finished = std::exchange(under_way_, std::nullopt);
+  if (finished) {
+    if (const Status done = finish(steps_[*finished]); !done) return lose(done.error());
+  }
+  counters_.count_step(tokens, to_seconds(now() - start));
+  return {};
+}
+
+std::span<const ScheduledSequence> Engine::in_launch_order(const StepPlan& plan) {
+  launch_order_.clear();
+  for (const ScheduledSequence& entry : plan.entries) {
+    if (entry.num_tokens == 1) launch_order_.push_back(entry);
+  }
+  for (const ScheduledSequence& entry : plan.entries) {
+    if (entry.num_tokens != 1) launch_order_.push_back(entry);
+  }
+  return launch_order_;
+}
+
+Status Engine::launch(const StepPlan& plan, LaunchedStep& step) {
+  const auto entries = in_launch_order(plan);
+  CRIBLE_RETURN_IF_ERROR(runner_->launch(entries, plan.copies));
+  step.entries.clear();
+  step.needs_results = false;
+  int64_t row = 0;
+  for (const ScheduledSequence& entry : entries) {
+    Sequence& s = *entry.sequence;
+    const int64_t scored = scoring_rows(s, s.computed_tokens, entry.num_tokens);
+    step.entries.push_back({.sequence = &s,
+                            .end = s.computed_tokens + entry.num_tokens,
+                            .first_row = row,
+                            .scored = scored,
+                            .drawn_token = entry.samples ? s.num_tokens() : -1});
+    step.needs_results |= s.sampling_state != nullptr && (scored > 0 || entry.samples);
+    row += scored;
+    s.steps_under_way += 1;
+    if (!entry.samples) continue;
+    s.tokens.push_back(token_of_row(row++));
+    s.undrawn_tokens += 1;
+  }
+  scheduler_->advance(plan);
+  return {};
+}
+
+Status Engine::finish(LaunchedStep& step) {
+  CRIBLE_TRY(const StepOutput output, runner_->collect());
+  const TimePoint time = now();
+  for (const LaunchedEntry& entry : step.entries) {
+    entry.sequence->steps_under_way -= 1;
+    // It may have ended since: by its last token, or cancelled.
+    if (!entry.sequence->ended()) commit(entry, output, time);
   }
   ended_.splice(ended_.end(), scheduler_->take_ended());
+  return {};
+}
+
+Status Engine::drain() {
+  if (!under_way_) return {};
+  if (const Status done = finish(steps_[*std::exchange(under_way_, std::nullopt)]); !done) return lose(done.error());
+  return {};
+}
+
+Status Engine::lose(const Error& error) {
+  under_way_.reset();
+  end_all(FinishReason::kError, error);
+  for (Sequence& s : ended_) s.steps_under_way = 0;
+  return tl::unexpected<Error>(error);
+}
+
+void Engine::commit(const LaunchedEntry& entry, const StepOutput& output, TimePoint time) {
+  scheduler_->share_computed(*entry.sequence, entry.end);
+  if (commit_scores(entry, output, time) && entry.drawn_token >= 0) commit_token(entry, output, time);
 }
 
 // False if the sequence has ended.
-bool Engine::commit_scores(Sequence& s, int64_t first_row, int64_t rows, TimePoint time) {
-  for (int64_t row = first_row; row < first_row + rows; ++row) {
-    if (workspace_->tokens()[static_cast<size_t>(row)] < 0) {
+bool Engine::commit_scores(const LaunchedEntry& entry, const StepOutput& output, TimePoint time) {
+  Sequence& s = *entry.sequence;
+  for (int64_t row = entry.first_row; row < entry.first_row + entry.scored; ++row) {
+    if (output.tokens[static_cast<size_t>(row)] < 0) {
       end_on_fault(s, fmt::format("prompt token {}", s.sampling_state->first_unscored() + 1), time);
       return false;
     }
-    s.sampling_state->score(workspace_->logprobs_of(row));
+    s.sampling_state->score(output.logprobs_of(row));
   }
   return true;
 }
 
-void Engine::commit_token(Sequence& s, int64_t row, TimePoint time) {
-  const TokenId token = workspace_->tokens()[static_cast<size_t>(row)];
+void Engine::commit_token(const LaunchedEntry& entry, const StepOutput& output, TimePoint time) {
+  Sequence& s = *entry.sequence;
+  const int64_t row = entry.first_row + entry.scored;
+  const TokenId token = output.tokens[static_cast<size_t>(row)];
   if (token < 0) return end_on_fault(s, fmt::format("output token {}", s.event.output_tokens + 1), time);
-  s.tokens.push_back(token);
+  s.tokens[static_cast<size_t>(entry.drawn_token)] = token;
+  s.undrawn_tokens -= 1;
   s.event.token = token;
   s.event.output_tokens += 1;
   counters_.generation_tokens += 1;
   if (SequenceSampling* state = s.sampling_state.get()) {
-    state->append(token, workspace_->logprobs_of(row));
+    state->append(token, output.logprobs_of(row));
     s.event.logprobs = state->logprobs();
     s.event.prompt_logprobs = s.event.output_tokens == 1 ? state->prompt_logprobs() : std::span<const TokenLogprob>();
   }
@@ -137,7 +184,7 @@ void Engine::end_on_fault(Sequence& s, const std::string& place, TimePoint time)
 void Engine::deliver() {
   for (Sequence* s : undelivered_) s->on_output(s->event);
   undelivered_.clear();
-  ended_.clear();
+  ended_.remove_if([](const Sequence& s) { return s.steps_under_way == 0; });
 }
 
 void Engine::end(Sequence& s, FinishReason reason, TimePoint time) {
@@ -179,20 +226,23 @@ void Engine::end_all(FinishReason reason, const std::optional<Error>& error) {
 
 Result<EngineDescription> Engine::describe(const EngineConfig& requested) const {
   EngineDescription description;
-  description.model = engine_model_info(*model_);
+  description.model = runner_->model();
   description.requested = requested;
   CRIBLE_TRY(description.resolved,
-             resolve(requested, this_machine(), {.context_length = model_->info().context_length}));
+             resolve(requested, runner_->machine(), {.context_length = description.model.context_length}));
   CRIBLE_TRY(description.plan, settle_memory(requested, description.resolved, [this](const EngineConfig& config) {
-    return memory_needs(*model_, config);
+    return runner_->memory_needs(config);
   }));
   return description;
 }
 
-Status Engine::allocate(const EngineDescription& description, Buffer former) {
+Status Engine::allocate(const EngineDescription& description) {
   const EngineConfig& config = description.resolved.config;
-  CRIBLE_TRY(workspace_, Workspace::allocate(*model_, config, description.plan, stream_, std::move(former)));
-  undelivered_.reserve(static_cast<size_t>(config.max_num_seqs));
+  CRIBLE_RETURN_IF_ERROR(runner_->allocate(config, description.plan));
+  const auto sequences = static_cast<size_t>(config.max_num_seqs);
+  undelivered_.reserve(sequences);
+  launch_order_.reserve(sequences);
+  for (LaunchedStep& step : steps_) step.entries.reserve(sequences);
   scheduler_ = std::make_unique<Scheduler>(scheduler_limits(config, description.plan));
   return {};
 }
@@ -210,17 +260,14 @@ EngineConfig Engine::read_back() const {
   effective.max_long_partial_prefills = limits.max_long_prefills;
   effective.enable_prefix_caching = allocator.prefix_caching();
   effective.block_size = allocator.block_size();
-  effective.kv_cache_memory_bytes = allocator.pool().num_blocks() * workspace_->kv_block_bytes();
-  effective.kv_cache_dtype = workspace_->kv_cache_dtype();
-  effective.max_model_len = workspace_->batch().limits().max_context;
-  effective.threads = stream_.threads();
+  runner_->read_back(effective);
   return effective;
 }
 
 PrefixCacheScope Engine::prefix_cache_scope() const {
   const EngineConfig& config = description_.resolved.config;
   return {.path = config.prefix_cache_file,
-          .identity = prefix_cache_identity(weights_, *model_, config, description_.plan, cpu_isa_name(stream_.isa())),
+          .identity = prefix_cache_identity(weights_, *runner_, config, description_.plan),
           .block_bytes = description_.plan.kv_block_bytes};
 }
 
@@ -228,12 +275,12 @@ PrefixCacheScope Engine::prefix_cache_scope() const {
 Status Engine::restore_prefix_cache() {
   const EngineConfig& config = description_.resolved.config;
   if (config.prefix_cache_file.empty()) return {};
-  CRIBLE_TRY(weights_, model_fingerprint(model_->info().path));
+  CRIBLE_TRY(weights_, model_fingerprint(runner_->model().path));
   if (!config.enable_prefix_caching) {
     log_warning("{} is neither read nor written while prefix caching is off", config.prefix_cache_file);
     return {};
   }
-  const auto restored = crible::restore_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *workspace_);
+  const auto restored = crible::restore_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *runner_);
   if (!restored) {
     if (restored.error().code == ErrorCode::kNotFound) {
       log_info("the prefix cache begins empty: {}", restored.error().message);
@@ -251,7 +298,7 @@ Status Engine::restore_prefix_cache() {
   return {};
 }
 
-Result<PrefixCacheSummary> Engine::save_prefix_cache() const {
+Result<PrefixCacheSummary> Engine::save_prefix_cache() {
   const EngineConfig& config = description_.resolved.config;
   if (config.prefix_cache_file.empty()) {
     return fail(ErrorCode::kInvalidArgument, "there is no file to write to; start with --prefix-cache-file PATH");
@@ -259,7 +306,8 @@ Result<PrefixCacheSummary> Engine::save_prefix_cache() const {
   if (!config.enable_prefix_caching) {
     return fail(ErrorCode::kInvalidArgument, "prefix caching is off: there is nothing to keep");
   }
-  return crible::save_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *workspace_);
+  CHECK(!under_way_, "a step is under way while its blocks are saved");
+  return crible::save_prefix_cache(prefix_cache_scope(), scheduler_->allocator(), *runner_);
 }
 
 // One token through the whole model, in a scheduler of its own so that no trace of it stays.
@@ -267,10 +315,11 @@ Status Engine::prove_forward() {
   EngineRequest request{.prompt = {0}, .sampling = {.temperature = 0, .max_tokens = 1}};
   Scheduler scheduler({.num_blocks = 1, .prefix_caching = false});
   scheduler.add(make_sequences(SeqId{0}, std::move(request), 0, description_.resolved.config.block_size));
-  forward(scheduler.plan());
-  if (workspace_->tokens()[0] < 0) {
+  CRIBLE_RETURN_IF_ERROR(runner_->launch(scheduler.plan().entries, {}));
+  CRIBLE_TRY(const StepOutput output, runner_->collect());
+  if (output.tokens[0] < 0) {
     return fail(ErrorCode::kCorrupt, "{}: a forward pass of one token gives logits that are not finite; the file's "
-                "weights are damaged", model_->info().path);
+                "weights are damaged", runner_->model().path);
   }
   return {};
 }
@@ -280,14 +329,15 @@ Status Engine::reconfigure(const EngineConfig& requested) {
   CRIBLE_RETURN_IF_ERROR(check_live_change(description_.requested, requested));
   CRIBLE_TRY(EngineDescription description, describe(requested));
 
+  CHECK(!under_way_, "a step is under way while the configuration changes");
   SequenceList sequences = scheduler_->take_all();
   retire_scheduler_counters();
-  const Status changed = allocate(description, workspace_->release_memory());
+  const Status changed = allocate(description);
   if (changed) {
     description_ = std::move(description);
     description_.effective = read_back();
     counters_.reconfigurations += 1;
-  } else if (const Status restored = allocate(description_, Buffer()); !restored) {
+  } else if (const Status restored = allocate(description_); !restored) {
     end_and_keep(std::move(sequences), FinishReason::kError, restored.error());
     return fail(ErrorCode::kInternal, "{}; and the former configuration cannot be restored: {}",
                 changed.error().message, restored.error().message);

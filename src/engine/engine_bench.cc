@@ -172,7 +172,7 @@ void PrefixBookkeeping(benchmark::State& state) {
     Sequence& sequence = list.front();
     CHECK(allocator.start(sequence, 0, kPrompt) == StartResult::kStarted, "the pool is empty");
     sequence.computed_tokens = kPrompt;
-    allocator.index_full_blocks(sequence);
+    allocator.index_full_blocks(sequence, sequence.computed_tokens);
     allocator.release(sequence);
   }
   state.counters["ns_per_token"] =

@@ -35,10 +35,11 @@ struct MemoryPlan {
   int64_t budget_bytes = 0;       // utilisation × device_bytes
   int64_t weight_bytes = 0;
   int64_t activation_bytes = 0;   // arena and scratch of the largest step
+  int64_t runtime_bytes = 0;      // GPU: driver, libraries, captured graphs
   int64_t kv_block_bytes = 0;     // one block, all layers
   int64_t num_blocks = 0;
   int64_t kv_bytes = 0;
-  int64_t planned_bytes() const { return weight_bytes + activation_bytes + kv_bytes; }
+  int64_t planned_bytes() const { return weight_bytes + activation_bytes + runtime_bytes + kv_bytes; }
 };
 
 // Snapshot of counters and gauges, taken at a step boundary. Counters never fall, not even over a
@@ -55,6 +56,7 @@ struct EngineStats {
   int64_t computed_prompt_tokens = 0;        // prompt tokens that ran through the model
   int64_t preemptions = 0;
   int64_t steps = 0;
+  int64_t steps_ahead = 0;                   // launched while the step before was still under way
   // Steps by their tokens: at or below each of kStepTokensBounds and above the one before; last, above all.
   std::array<int64_t, kStepTokensBounds.size() + 1> steps_by_tokens{};
   int64_t step_tokens = 0;                   // tokens of all steps
@@ -66,10 +68,11 @@ struct EngineStats {
 
   void count_step(int64_t tokens, double seconds) {
     const auto bound = std::lower_bound(kStepTokensBounds.begin(), kStepTokensBounds.end(), tokens);
-    if (tokens > 0) steps_by_tokens[static_cast<size_t>(bound - kStepTokensBounds.begin())] += 1;
+    step_seconds += seconds;
+    if (tokens == 0) return;
+    steps_by_tokens[static_cast<size_t>(bound - kStepTokensBounds.begin())] += 1;
     step_tokens += tokens;
     steps += 1;
-    step_seconds += seconds;
   }
 };
 

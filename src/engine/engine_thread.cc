@@ -139,12 +139,28 @@ class EngineThread final : public EngineService {
   // Engine thread. While steps follow each other and nothing arrives, no lock is taken.
   void run() {
     while (take_messages()) {
-      if (engine_->has_work()) engine_->step();
+      if (engine_->has_work()) note(engine_->step());
       publish();
     }
+    settle();
     engine_->end_all(FinishReason::kCancelled, std::nullopt);
     publish();
     keep_prefix_cache();
+  }
+
+  // Once the device has failed every sequence ends with that error, those still to come too.
+  void note(const Status& done) {
+    if (done) return;
+    log_error("the engine has failed: {}", done.error().message);
+    std::lock_guard lock(mutex_);
+    health_ = done;
+  }
+
+  // Between two steps, with nothing under way.
+  void settle() {
+    if (!health()) return;
+    note(engine_->drain());
+    publish();
   }
 
   void keep_prefix_cache() {
@@ -167,6 +183,8 @@ class EngineThread final : public EngineService {
   // Sleeps while there is nothing to do. False once the engine is to stop.
   bool take_messages() {
     if (engine_->has_work() && !pending_.load(std::memory_order_acquire)) return true;
+    while (!pending_.load(std::memory_order_acquire) && engine_->prepare()) {
+    }
     bool stopping;
     {
       std::unique_lock lock(mutex_);
@@ -183,6 +201,7 @@ class EngineThread final : public EngineService {
   void handle(AddMessage& message) {
     const auto count = static_cast<int64_t>(message.sequences.size());
     engine_->add(std::move(message.sequences));
+    if (const Status healthy = health(); !healthy) engine_->end_all(FinishReason::kError, healthy.error());
     stats_.store(engine_->stats());
     added_.fetch_sub(count, std::memory_order_relaxed);
   }
@@ -193,7 +212,9 @@ class EngineThread final : public EngineService {
   }
 
   void handle(ReconfigureMessage& message) {
-    const Status changed = engine_->reconfigure(message.requested);
+    settle();
+    Status changed = health();
+    if (changed) changed = engine_->reconfigure(message.requested);
     publish();
     Result<EngineDescription> answer = engine_->description();
     {
@@ -208,7 +229,14 @@ class EngineThread final : public EngineService {
     message.done.set_value(std::move(answer));
   }
 
-  void handle(SavePrefixCacheMessage& message) { message.done.set_value(engine_->save_prefix_cache()); }
+  void handle(SavePrefixCacheMessage& message) {
+    settle();
+    if (const Status healthy = health(); !healthy) {
+      message.done.set_value(tl::unexpected<Error>(healthy.error()));
+    } else {
+      message.done.set_value(engine_->save_prefix_cache());
+    }
+  }
 
   void handle(ResetPrefixCacheMessage&) { engine_->reset_prefix_cache(); }
 

@@ -81,9 +81,9 @@ bool KvAllocator::extend(Sequence& sequence) {
   return true;
 }
 
-void KvAllocator::index_full_blocks(Sequence& sequence) {
+void KvAllocator::index_full_blocks(Sequence& sequence, int64_t tokens) {
   if (!prefix_caching_) return;
-  const int64_t full = sequence.computed_tokens / block_size_;
+  const int64_t full = tokens / block_size_;
   for (int64_t& b = sequence.indexed_blocks; b < full; ++b) {
     const BlockId block = sequence.blocks[static_cast<size_t>(b)];
     // Another sequence may have computed the same content at the same time: the first is kept.

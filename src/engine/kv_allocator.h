@@ -47,8 +47,8 @@ class KvAllocator {
   int64_t sole_blocks(const Sequence& sequence) const;
   // One more block if the next token needs one. False if there is none.
   bool extend(Sequence& sequence);
-  // Offers the blocks filled by computed_tokens to the prefix index.
-  void index_full_blocks(Sequence& sequence);
+  // Offers the blocks that the first `tokens` tokens fill to the prefix index; they are computed, and known.
+  void index_full_blocks(Sequence& sequence, int64_t tokens);
   // Releases the blocks, last first, so that the ends of prefixes are evicted before their starts.
   void release(Sequence& sequence);
   // The sequence's content is not to be trusted: takes its blocks out of the prefix index.

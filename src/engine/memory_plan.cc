@@ -11,19 +11,21 @@ constexpr int64_t kUsefulContextTokens = 512;
 constexpr int64_t kMostDefaultKvBytes = kGiB;
 
 Status check_fixed_terms(const EngineConfig& resolved, const MemoryPlan& plan) {
-  if (plan.weight_bytes >= plan.budget_bytes) {
+  const int64_t fixed = plan.weight_bytes + plan.runtime_bytes;
+  if (fixed >= plan.budget_bytes) {
     return fail(ErrorCode::kResourceExhausted,
-                "the weights take {} but gpu-memory-utilization {} of device-memory-bytes {} is {}; raise either, or "
+                "the weights take {}{} but gpu-memory-utilization {} of device-memory-bytes {} is {}; raise either, or "
                 "use a smaller model",
-                format_bytes(plan.weight_bytes), resolved.gpu_memory_utilization, format_bytes(plan.device_bytes),
+                format_bytes(plan.weight_bytes),
+                plan.runtime_bytes == 0 ? "" : fmt::format(" and the GPU's runtime {}", format_bytes(plan.runtime_bytes)), resolved.gpu_memory_utilization, format_bytes(plan.device_bytes),
                 format_bytes(plan.budget_bytes));
   }
-  if (plan.weight_bytes + plan.activation_bytes >= plan.budget_bytes) {
+  if (fixed + plan.activation_bytes >= plan.budget_bytes) {
     return fail(ErrorCode::kResourceExhausted,
                 "the activations of a step of {} tokens take {} but {} of the budget of {} are left after the weights; "
                 "lower max-num-batched-tokens or max-num-seqs, or raise gpu-memory-utilization or device-memory-bytes",
                 resolved.max_num_batched_tokens, format_bytes(plan.activation_bytes),
-                format_bytes(plan.budget_bytes - plan.weight_bytes), format_bytes(plan.budget_bytes));
+                format_bytes(plan.budget_bytes - fixed), format_bytes(plan.budget_bytes));
   }
   return {};
 }
@@ -58,10 +60,11 @@ Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& 
       static_cast<int64_t>(resolved.gpu_memory_utilization * static_cast<double>(plan.device_bytes));
   plan.weight_bytes = needs.weight_bytes;
   plan.activation_bytes = needs.activation_bytes;
+  plan.runtime_bytes = needs.runtime_bytes;
   plan.kv_block_bytes = needs.kv_block_bytes;
   CRIBLE_RETURN_IF_ERROR(check_fixed_terms(resolved, plan));
 
-  const int64_t left = plan.budget_bytes - plan.weight_bytes - plan.activation_bytes;
+  const int64_t left = plan.budget_bytes - plan.weight_bytes - plan.runtime_bytes - plan.activation_bytes;
   const int64_t stated = resolved.kv_cache_memory_bytes;
   if (stated > left) {
     return fail(ErrorCode::kResourceExhausted,
@@ -87,7 +90,8 @@ Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& 
 
 Result<MemoryPlan> settle_memory(const EngineConfig& requested, ResolvedConfig& resolved,
                                  const std::function<MemoryNeeds(const EngineConfig&)>& needs) {
-  if (requested.gpu_memory_utilization == 0 && requested.kv_cache_memory_bytes == 0) {
+  const bool on_cpu = resolved.config.device != "cuda";
+  if (on_cpu && requested.gpu_memory_utilization == 0 && requested.kv_cache_memory_bytes == 0) {
     choose_kv_memory(requested, resolved, needs(resolved.config));
   }
   CRIBLE_TRY(const MemoryPlan plan, plan_memory(resolved.config, needs(resolved.config)));
@@ -98,8 +102,9 @@ Result<MemoryPlan> settle_memory(const EngineConfig& requested, ResolvedConfig& 
 }
 
 std::string to_string(const MemoryPlan& plan) {
-  return fmt::format("weights {} + activations {} + KV cache {} ({} blocks of {}) = {} of a budget of {}",
+  return fmt::format("weights {} + activations {}{} + KV cache {} ({} blocks of {}) = {} of a budget of {}",
                      format_bytes(plan.weight_bytes), format_bytes(plan.activation_bytes),
+                     plan.runtime_bytes == 0 ? "" : fmt::format(" + runtime {}", format_bytes(plan.runtime_bytes)),
                      format_bytes(plan.kv_bytes), plan.num_blocks, format_bytes(plan.kv_block_bytes),
                      format_bytes(plan.planned_bytes()), format_bytes(plan.budget_bytes));
 }

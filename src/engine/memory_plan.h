@@ -1,5 +1,5 @@
 // The exact memory budget of an engine, computed before anything large is allocated:
-// weights + activations + KV blocks <= utilisation × device memory. Pure.
+// weights + activations + runtime + KV blocks <= utilisation × device memory. Pure.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ struct MemoryNeeds {
   int64_t weight_bytes = 0;
   int64_t activation_bytes = 0;  // arena, logits, batch arrays and scratch of the largest step
   int64_t kv_block_bytes = 0;    // one block of block-size tokens in all layers
+  int64_t runtime_bytes = 0;     // GPU: what the driver and its libraries hold beside
 };
 
 // kResourceExhausted with the term that is too large and what to change. A plan that is returned

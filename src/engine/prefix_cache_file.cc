@@ -93,17 +93,17 @@ Result<Head> read_head(std::istream& in, const PrefixCacheScope& scope, uint64_t
 
 }  // namespace
 
-std::string prefix_cache_identity(const BlockHash& weights, const Model& model, const EngineConfig& resolved,
-                                  const MemoryPlan& plan, std::string_view instruction_set) {
-  const KvShape kv = model.kv_shape();
+std::string prefix_cache_identity(const BlockHash& weights, const StepRunner& runner, const EngineConfig& resolved,
+                                  const MemoryPlan& plan) {
+  const KvShape kv = runner.kv_shape();
   return fmt::format("weights {:016x}{:016x}, {} layers, {} KV heads of {}, kv-cache-dtype {}, block-size {}, {} bytes a "
                      "block, {}",
                      weights.high, weights.low, kv.layers, kv.kv_heads, kv.head_size, resolved.kv_cache_dtype,
-                     resolved.block_size, plan.kv_block_bytes, instruction_set);
+                     resolved.block_size, plan.kv_block_bytes, runner.arithmetic());
 }
 
 Result<PrefixCacheSummary> save_prefix_cache(const PrefixCacheScope& scope, const KvAllocator& allocator,
-                                             const Workspace& workspace) {
+                                             const StepRunner& runner) {
   const TimePoint start = now();
   CRIBLE_RETURN_IF_ERROR(check_replaceable(scope.path));
   const std::vector<CachedBlock> cached = allocator.cached_blocks();
@@ -116,7 +116,7 @@ Result<PrefixCacheSummary> save_prefix_cache(const PrefixCacheScope& scope, cons
   CRIBLE_RETURN_IF_ERROR(file.append(scope.identity));
   std::vector<std::byte> content(static_cast<size_t>(scope.block_bytes));
   for (const CachedBlock& block : cached) {
-    workspace.read_block(block.block, content);
+    CRIBLE_RETURN_IF_ERROR(runner.read_block(block.block, content));
     CRIBLE_RETURN_IF_ERROR(file.append(bytes_of(BlockHead{block.name, block_checksum(block.name, content)})));
     CRIBLE_RETURN_IF_ERROR(file.append({reinterpret_cast<const char*>(content.data()), content.size()}));
   }
@@ -127,7 +127,7 @@ Result<PrefixCacheSummary> save_prefix_cache(const PrefixCacheScope& scope, cons
 }
 
 Result<PrefixCacheSummary> restore_prefix_cache(const PrefixCacheScope& scope, KvAllocator& allocator,
-                                                Workspace& workspace) {
+                                                StepRunner& runner) {
   const TimePoint start = now();
   std::error_code code;
   const uintmax_t file_bytes = std::filesystem::file_size(scope.path, code);
@@ -150,7 +150,7 @@ Result<PrefixCacheSummary> restore_prefix_cache(const PrefixCacheScope& scope, K
       continue;
     }
     if (const auto place = allocator.adopt(block.name)) {
-      workspace.write_block(*place, content);
+      CRIBLE_RETURN_IF_ERROR(runner.write_block(*place, content));
       summary.blocks += 1;
     }
   }

@@ -14,13 +14,13 @@
 #include "base/result.h"
 #include "engine/engine_service.h"
 #include "engine/kv_allocator.h"
-#include "engine/workspace.h"
+#include "engine/step_runner.h"
 
 namespace crible {
 
 // All that the bits of a block depend on beside its tokens. Readable: a refusal shows both.
-std::string prefix_cache_identity(const BlockHash& weights, const Model& model, const EngineConfig& resolved,
-                                  const MemoryPlan& plan, std::string_view instruction_set);
+std::string prefix_cache_identity(const BlockHash& weights, const StepRunner& runner, const EngineConfig& resolved,
+                                  const MemoryPlan& plan);
 
 struct PrefixCacheScope {
   std::filesystem::path path;
@@ -30,10 +30,10 @@ struct PrefixCacheScope {
 
 // Whole or not at all, readable for the user alone. Refuses to replace a file that is no prefix cache.
 Result<PrefixCacheSummary> save_prefix_cache(const PrefixCacheScope& scope, const KvAllocator& allocator,
-                                             const Workspace& workspace);
+                                             const StepRunner& runner);
 // Into empty blocks; the most recently used if they are not all wanted. Damaged blocks are left out and
 // counted. kNotFound if there is no file.
 Result<PrefixCacheSummary> restore_prefix_cache(const PrefixCacheScope& scope, KvAllocator& allocator,
-                                                Workspace& workspace);
+                                                StepRunner& runner);
 
 }  // namespace crible

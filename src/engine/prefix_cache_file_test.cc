@@ -64,7 +64,7 @@ class PrefixCacheFileTest : public ::testing::Test {
     };
     engine.add(make_sequences(SeqId{1}, std::move(request), 0, 16));
     while (engine.has_work()) {
-      engine.step();
+      EXPECT_TRUE(engine.step());
       engine.deliver();
     }
     return answer;

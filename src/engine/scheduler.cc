@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/check.h"
+
 namespace crible {
 namespace {
 
@@ -66,7 +68,7 @@ const StepPlan& Scheduler::plan() {
 // in the plan: a planned sequence never loses its blocks.
 void Scheduler::plan_decodes() {
   for (auto it = running_.begin(); it != running_.end(); ++it) {
-    if (it->uncomputed_tokens() != 1) continue;
+    if (it->uncomputed_tokens() != 1 || it->complete()) continue;
     while (!allocator_.extend(*it)) {
       const bool itself = std::next(it) == running_.end();
       preempt_last();
@@ -207,8 +209,15 @@ void Scheduler::make_room() {
   for (; victims > 0; --victims) preempt_last();
 }
 
+// A decode takes one block at most, and who starts leaves one for each that runs.
+bool Scheduler::can_plan_ahead() const {
+  const bool may_displace = limits_.policy == SchedulingPolicy::kPriority && !waiting_.empty();
+  return !may_displace && allocator_.pool().available() >= static_cast<int64_t>(running_.size());
+}
+
 void Scheduler::preempt_last() {
   const auto last = std::prev(running_.end());
+  CHECK(last->undrawn_tokens == 0, "sequence {} is pre-empted while a step draws its token", last->id.value);
   allocator_.release(*last);
   last->event.preemptions += 1;
   preemptions_ += 1;
@@ -221,7 +230,6 @@ void Scheduler::advance(const StepPlan& plan) {
     computed_prompt_tokens_ +=
         std::clamp<int64_t>(sequence.prompt_tokens - sequence.computed_tokens, 0, entry.num_tokens);
     sequence.computed_tokens += entry.num_tokens;
-    allocator_.index_full_blocks(sequence);
   }
 }
 

@@ -53,8 +53,12 @@ class Scheduler {
   // Starts waiting sequences, chooses the step's tokens, pre-empts where blocks run out. The plan is
   // valid until the next call of any other method. Empty only if there is no sequence.
   const StepPlan& plan();
-  // The plan has run: its tokens are computed and its full blocks can be shared.
+  // Whether plan() may be called while the last step is under way: nobody will be pre-empted.
+  bool can_plan_ahead() const;
+  // The plan is under way: its tokens count as computed.
   void advance(const StepPlan& plan);
+  // A step has run that computed the sequence up to `tokens`: the blocks they fill can be shared.
+  void share_computed(Sequence& sequence, int64_t tokens) { allocator_.index_full_blocks(sequence, tokens); }
   // Releases the running sequences whose last event is set, and hands them over.
   SequenceList take_ended();
   // Takes one sequence out, running or waiting; an empty list if it is unknown.

@@ -58,6 +58,7 @@ class Bench {
     EXPECT_LE(tokens, limits_.max_num_batched_tokens);
     EXPECT_LE(static_cast<int64_t>(plan.entries.size()), limits_.max_num_seqs);
     scheduler.advance(plan);
+    for (const auto& entry : plan.entries) scheduler.share_computed(*entry.sequence, entry.sequence->computed_tokens);
     for (const auto& entry : plan.entries) {
       if (!entry.samples) continue;
       Sequence& s = *entry.sequence;

@@ -12,6 +12,7 @@
 #include "base/atomic_file.h"
 #include "base/log.h"
 #include "engine/admission.h"
+#include "engine/cpu_runner.h"
 #include "engine/engine.h"
 #include "engine/hash_model.h"
 
@@ -49,7 +50,8 @@ struct Outcome {
 
 class History {
  public:
-  explicit History(uint64_t seed) : random_(seed), sampler_(one_thread()) {
+  explicit History(uint64_t seed, CpuRunner::Pace pace = CpuRunner::Pace::kInStep)
+      : pace_(pace), random_(seed), sampler_(one_thread()) {
     EXPECT_TRUE(sampler_.reserve_scratch(sample_scratch_bytes(1, kHashVocabulary, 1)));
     std::filesystem::remove(scratch_files().prefixes);
     start();
@@ -66,7 +68,7 @@ class History {
         ++submitted;
       }
       disturb();
-      engine_->step();
+      EXPECT_TRUE(engine_->step());
       engine_->deliver();
     }
     check();
@@ -75,6 +77,7 @@ class History {
   // Ends the engine with what it has cached, and goes on with a new one.
   void restart() {
     if (engine_->description().resolved.config.enable_prefix_caching) {
+      EXPECT_TRUE(engine_->drain());
       const auto saved = engine_->save_prefix_cache();
       EXPECT_TRUE(saved) << saved.error().message;
     }
@@ -86,10 +89,13 @@ class History {
   int64_t preemptions() const { return engine_->stats().preemptions; }
   int64_t hit_tokens() const { return engine_->stats().prefix_hit_tokens; }
   int64_t reconfigurations() const { return engine_->stats().reconfigurations; }
+  int64_t steps_ahead() const { return engine_->stats().steps_ahead; }
 
  private:
   void start() {
-    auto engine = Engine::create(std::make_unique<HashModel>(scratch_files().weights.string()), one_thread(), random_config());
+    auto engine = Engine::create(
+        std::make_unique<CpuRunner>(std::make_unique<HashModel>(scratch_files().weights.string()), one_thread(), pace_),
+        random_config());
     EXPECT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);
   }
@@ -170,6 +176,8 @@ class History {
     }
     if (draw(60) == 0) engine_->reset_prefix_cache();
     if (draw(30) == 0) {
+      EXPECT_TRUE(engine_->drain());
+      engine_->deliver();
       const Status changed = engine_->reconfigure(random_config());
       EXPECT_TRUE(changed) << changed.error().message;
     }
@@ -220,6 +228,7 @@ class History {
               static_cast<int64_t>(outcomes_.size()));
   }
 
+  CpuRunner::Pace pace_;
   std::mt19937_64 random_;
   Stream sampler_;
   std::unique_ptr<Engine> engine_;
@@ -228,13 +237,16 @@ class History {
   int64_t last_id_ = 0;
 };
 
-TEST(SchedulingIndependence, HoldsOverRandomHistories) {
+class SchedulingIndependence : public ::testing::TestWithParam<CpuRunner::Pace> {};
+
+TEST_P(SchedulingIndependence, HoldsOverRandomHistories) {
   ASSERT_TRUE(init_log("error"));
-  int64_t preemptions = 0, hit_tokens = 0, reconfigurations = 0, restored_blocks = 0;
+  int64_t preemptions = 0, hit_tokens = 0, reconfigurations = 0, restored_blocks = 0, steps_ahead = 0;
   for (uint64_t seed = 1; seed <= 1500 && !::testing::Test::HasFatalFailure(); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    History history(seed);
+    History history(seed, GetParam());
     history.run(12);
+    steps_ahead += history.steps_ahead();
     preemptions += history.preemptions();
     hit_tokens += history.hit_tokens();
     reconfigurations += history.reconfigurations();
@@ -248,13 +260,19 @@ TEST(SchedulingIndependence, HoldsOverRandomHistories) {
   EXPECT_GT(hit_tokens, 10'000);
   EXPECT_GT(reconfigurations, 1000);
   EXPECT_GT(restored_blocks, 200);
+  EXPECT_EQ(steps_ahead > 10'000, GetParam() == CpuRunner::Pace::kAhead) << steps_ahead;
 }
 
-TEST(SchedulingIndependence, AThousandRequestsLeaveThePoolAsItWas) {
-  History history(20'000);
+TEST_P(SchedulingIndependence, AThousandRequestsLeaveThePoolAsItWas) {
+  History history(20'000, GetParam());
   history.run(1000);
   EXPECT_GT(history.preemptions(), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Paces, SchedulingIndependence,
+                         ::testing::Values(CpuRunner::Pace::kInStep, CpuRunner::Pace::kAhead), [](const auto& pace) {
+                           return pace.param == CpuRunner::Pace::kInStep ? "InStep" : "Ahead";
+                         });
 
 }  // namespace
 }  // namespace crible

@@ -17,10 +17,16 @@
 
 namespace crible {
 
+// Stands for a token that the step under way draws, by its row of logits.
+constexpr TokenId token_of_row(int64_t row) { return static_cast<TokenId>(-2 - row); }
+constexpr int64_t drawn_row(TokenId token) { return -2 - static_cast<int64_t>(token); }
+
 struct Sequence {
   SeqId id;
   std::vector<TokenId> tokens;  // prompt, then output; room for the longest output is reserved
   int64_t prompt_tokens = 0;
+  int64_t undrawn_tokens = 0;   // of the tokens, at their end, those that steps under way draw (token_of_row)
+  int steps_under_way = 0;      // steps that were launched and not collected, and have an entry of this sequence
   SamplingParams sampling;
   uint64_t seed = 0;            // of this sequence's draws
   std::unique_ptr<SequenceSampling> sampling_state;  // null: plain sampling
@@ -39,6 +45,8 @@ struct Sequence {
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t uncomputed_tokens() const { return num_tokens() - computed_tokens; }
+  // Its last token is drawn by a step under way: nothing is left to compute.
+  bool complete() const { return event.output_tokens + undrawn_tokens >= sampling.max_tokens; }
   bool ended() const { return event.finish != FinishReason::kNone; }
 };
 

@@ -59,7 +59,7 @@ void expect_no_allocation(const EngineConfig& config, Result<std::unique_ptr<Eng
   }
   counting = true;
   while (engine.has_work()) {
-    engine.step();
+    EXPECT_TRUE(engine.step());
     engine.deliver();
   }
   counting = false;

@@ -35,6 +35,7 @@ class Workspace {
   // In all layers, before the step that reads them.
   void copy_blocks(std::span<const BlockCopy> copies);
   int64_t kv_block_bytes() const { return std::ssize(layers_) * 2 * half_block_bytes_; }
+  int64_t num_blocks() const { return layers_.front().num_blocks; }
   std::string_view kv_cache_dtype() const;  // as the setting of that name has it
   // The content of one block in all layers, to and from plan.kv_block_bytes bytes.
   void read_block(BlockId block, std::span<std::byte> content) const;
@@ -44,7 +45,7 @@ class Workspace {
   std::span<TokenId> tokens() { return tokens_; }  // sampled, one per row of logits
   // Of one row of logits and, behind them, the following rows, kLogprobStride apart.
   TokenLogprob* logprobs_of(int64_t row) { return logprobs_.data() + row * kLogprobStride; }
-  static constexpr int64_t kLogprobStride = 1 + kMaxLogprobs;
+  static constexpr int64_t kLogprobStride = 1 + kMaxLogprobs;  // StepOutput's
 
  private:
   Workspace(const Model& model, const EngineConfig& resolved, const MemoryPlan& plan, Buffer memory);

@@ -15,6 +15,7 @@ json plan_json(const MemoryPlan& plan) {
           {"budget_bytes", plan.budget_bytes},
           {"weight_bytes", plan.weight_bytes},
           {"activation_bytes", plan.activation_bytes},
+          {"runtime_bytes", plan.runtime_bytes},
           {"kv_block_bytes", plan.kv_block_bytes},
           {"num_blocks", plan.num_blocks},
           {"kv_bytes", plan.kv_bytes},

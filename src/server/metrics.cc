@@ -122,6 +122,8 @@ void render_engine(Exposition& out, const EngineStats& stats, const EngineDescri
   out.counter("crible:computed_prompt_tokens_total", stats.computed_prompt_tokens,
               "Prompt tokens that ran through the model.");
   out.counter("crible:engine_steps_total", stats.steps, "Engine steps.");
+  out.counter("crible:engine_steps_ahead_total", stats.steps_ahead,
+              "Engine steps that were launched while the one before was still under way.");
   out.counter("crible:engine_step_seconds_total", stats.step_seconds, "Time spent in engine steps.");
   out.counter("crible:reconfigurations_total", stats.reconfigurations, "Live changes of configuration.");
   out.gauge("crible:last_reconfigure_seconds", stats.last_reconfigure_seconds,
@@ -134,7 +136,8 @@ void render_memory(Exposition& out, const MemoryPlan& plan) {
   out.family("crible:memory_plan_bytes", "gauge", "Terms of the memory plan.");
   const std::pair<std::string_view, int64_t> terms[] = {
       {"device", plan.device_bytes},         {"budget", plan.budget_bytes}, {"weights", plan.weight_bytes},
-      {"activations", plan.activation_bytes}, {"kv_cache", plan.kv_bytes},   {"planned", plan.planned_bytes()}};
+      {"activations", plan.activation_bytes}, {"runtime", plan.runtime_bytes},
+      {"kv_cache", plan.kv_bytes},            {"planned", plan.planned_bytes()}};
   for (const auto& [term, bytes] : terms) {
     out.sample("crible:memory_plan_bytes", bytes, fmt::format("term=\"{}\"", term));
   }

@@ -70,7 +70,7 @@ TEST(Operation, ReconfigurationIsAllOrNothing) {
     EXPECT_EQ(client.request("GET", "/admin/config").json()["effective"], before["effective"]);
   };
   refused({{"max-num-seqs", 8}, {"max-num-sekvs", 4}}, "did you mean 'max-num-seqs'");
-  refused({{"max-num-seqs", 0}}, "max-num-seqs");
+  refused({{"max-num-seqs", -1}}, "max-num-seqs");
   refused({{"max-num-seqs", 8}, {"threads", 7}}, "restart");
   refused({{"kv-cache-memory-bytes", 1LL << 42}}, "kv");
   refused(json::array({1}), "object");

@@ -28,9 +28,10 @@ void print_description(const EngineDescription& description) {
     fmt::print("  adjusted: {} from {} to {}: {}\n", a.name, a.from, a.to, a.reason);
   }
   const MemoryPlan& plan = description.plan;
-  fmt::print("memory plan: budget {} of {}\n  weights {}, activations {}, KV cache {} ({} blocks of {}), planned {}\n",
+  fmt::print("memory plan: budget {} of {}\n  weights {}, activations {}, runtime {}, KV cache {} ({} blocks of {}), "
+             "planned {}\n",
              format_bytes(plan.budget_bytes), format_bytes(plan.device_bytes), format_bytes(plan.weight_bytes),
-             format_bytes(plan.activation_bytes), format_bytes(plan.kv_bytes), plan.num_blocks,
+             format_bytes(plan.activation_bytes), format_bytes(plan.runtime_bytes), format_bytes(plan.kv_bytes), plan.num_blocks,
              format_bytes(plan.kv_block_bytes), format_bytes(plan.planned_bytes()));
 }
 

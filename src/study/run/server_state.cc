@@ -70,7 +70,7 @@ void read_admin(const json& admin, ServerState& state) {
   const json plan = object_at(admin, "memory_plan");
   state.device_memory_bytes = integer_at(plan, "device_bytes", kUnset);
   int64_t used = 0;
-  for (const char* term : {"weight_bytes", "activation_bytes", "kv_bytes"}) used += integer_at(plan, term, 0);
+  for (const char* term : {"weight_bytes", "activation_bytes", "runtime_bytes", "kv_bytes"}) used += integer_at(plan, term, 0);
   if (used > 0) state.device_used_bytes = used;
   const json machine = object_at(admin, "machine");
   state.device = text_at(machine, "device");
