@@ -1,4 +1,4 @@
-# The CUDA half of the rooms device, ops and model, for Hopper (sm_90a); included when CRIBLE_CUDA is ON.
+# The CUDA half of the rooms device, ops, model and engine, for Hopper (sm_90a); included when CRIBLE_CUDA is ON.
 # Needs nvcc 13, cuBLASLt and FlashInfer's headers (scripts/setup cuda puts them under .venv/cuda).
 #
 # Each part is a library of its own beside its room's, so that a build without CUDA never sees it;
@@ -55,6 +55,10 @@ function(crible_cuda_part room)
       if(file MATCHES "_fa3_")
         list(APPEND flags -DCUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED)
       endif()
+      if(file MATCHES "_fixed_")
+        # A step of masked keys must leave a row as it is (ops/attention/flash2_fixed_run.cuh).
+        list(APPEND flags -fmad=false)
+      endif()
       set_source_files_properties(${file} TARGET_DIRECTORY crible_${room}_cuda PROPERTIES COMPILE_OPTIONS "${flags}")
     endif()
   endforeach()
@@ -63,6 +67,13 @@ endfunction()
 crible_cuda_part(device)
 crible_cuda_part(ops DEPS crible_device_cuda LINK CUDA::cublasLt)
 crible_cuda_part(model DEPS crible_ops_cuda crible_model)
+
+# The engine's runner of the GPU is part of its room: it and the engine know each other.
+file(GLOB CRIBLE_ENGINE_CUDA CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/engine/cuda/*.cc)
+list(FILTER CRIBLE_ENGINE_CUDA EXCLUDE REGEX "_test\\.cc$")
+target_sources(crible_engine PRIVATE ${CRIBLE_ENGINE_CUDA})
+target_link_libraries(crible_engine PUBLIC crible_model_cuda)
+target_compile_definitions(crible_engine PRIVATE CRIBLE_CUDA)
 
 if(CRIBLE_TESTS)
   get_property(tests GLOBAL PROPERTY CRIBLE_CUDA_TESTS)

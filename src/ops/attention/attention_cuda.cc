@@ -1,10 +1,13 @@
 #include "ops/attention/attention_cuda.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/units.h"
 #include "device/cuda/cuda_status.h"
+#include "ops/attention/fixed_schedule_cuda.h"
+#include "ops/attention/widen_blocks_cuda.h"
 
 namespace crible::cuda {
 namespace {
@@ -23,10 +26,30 @@ int64_t partial_bytes(const AttentionShape& shape, const AttentionLimits& limits
   return std::max(kLeastPartialBytes, rows * shape.heads * (shape.head_size + 1) * 4 + kMiB);
 }
 
+int64_t widened_block_bytes(const AttentionShape& shape) {
+  return 2 * shape.kv_heads * shape.block_size * shape.head_size * static_cast<int64_t>(sizeof(__nv_bfloat16));
+}
+bool widens(const AttentionOptions& options) {
+  return options.kv_type == KvType::kFp8 && !options.fixed && options.max_widened_blocks > 0;
+}
+
+using Flash2Run = Status (*)(const RunCall&, const Flash2Plan&, cudaStream_t);
+Flash2Run flash2_kernel(int64_t head_size, KvType type, bool fixed) {
+  const bool wide = head_size == 128;
+  if (type == KvType::kBf16) {
+    if (fixed) return wide ? flash2_run_fixed_128 : flash2_run_fixed_64;
+    return wide ? flash2_run_128 : flash2_run_64;
+  }
+  if (fixed) return wide ? flash2_run_fixed_fp8_128 : flash2_run_fixed_fp8_64;
+  return wide ? flash2_run_fp8_128 : flash2_run_fp8_64;
+}
+
 }  // namespace
 
-int64_t PagedAttention::workspace_bytes(const AttentionShape& shape, const AttentionLimits& limits) {
-  return partial_bytes(shape, limits) + 2 * kScheduleBytes;
+int64_t PagedAttention::workspace_bytes(const AttentionShape& shape, const AttentionLimits& limits,
+                                        const AttentionOptions& options) {
+  const int64_t widened = widens(options) ? options.max_widened_blocks * (widened_block_bytes(shape) + 4) : 0;
+  return partial_bytes(shape, limits) + 2 * kScheduleBytes + widened;
 }
 
 Result<PagedAttention::Section> PagedAttention::create_section() {
@@ -42,7 +65,20 @@ Result<PagedAttention::Section> PagedAttention::create_section() {
                  .copied = {std::move(first_copied), std::move(second_copied)}};
 }
 
-Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const AttentionLimits& limits) {
+// The identity as a list of blocks, and room for what they hold.
+Status PagedAttention::create_widened(const AttentionLimits& limits) {
+  const int64_t blocks = options_.max_widened_blocks;
+  CRIBLE_TRY(widened_, DeviceBuffer::allocate(blocks * widened_block_bytes(shape_)));
+  CRIBLE_TRY(widened_blocks_, DeviceBuffer::allocate(blocks * 4));
+  std::vector<int32_t> ids(static_cast<size_t>(blocks));
+  std::iota(ids.begin(), ids.end(), 0);
+  widened_start_.resize(static_cast<size_t>(limits.max_sequences + 1));
+  return status_of(cudaMemcpy(widened_blocks_.data(), ids.data(), ids.size() * 4, cudaMemcpyHostToDevice),
+                   "number the widened blocks");
+}
+
+Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const AttentionLimits& limits,
+                                              const AttentionOptions& options) {
   if (shape.head_size != 64 && shape.head_size != 128) {
     return fail(ErrorCode::kUnsupported, "attention on the GPU has head sizes 64 and 128, not {}",
                 shape.head_size);
@@ -52,7 +88,9 @@ Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const
   CRIBLE_TRY(DeviceBuffer partial, DeviceBuffer::allocate(partial_bytes(shape, limits)));
   CRIBLE_TRY(Section singles, create_section());
   CRIBLE_TRY(Section others, create_section());
-  return PagedAttention(shape, std::move(partial), std::move(singles), std::move(others));
+  PagedAttention attention(shape, options, std::move(partial), std::move(singles), std::move(others));
+  if (widens(options)) CRIBLE_RETURN_IF_ERROR(attention.create_widened(limits));
+  return attention;
 }
 
 Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& input) {
@@ -64,9 +102,13 @@ Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& 
     longest = std::max(longest, input.query_start[s + 1] - input.query_start[s]);
   }
   CHECK(!input.graph || singles == input.num_sequences, "a graph is for single queries");
-  CRIBLE_RETURN_IF_ERROR(plan_section(stream, input, sections_[0], Kernel::kFlash2, 0, singles));
-  const bool flash3 = longest >= kFlash3Queries && shape_.head_size == 128;
-  return plan_section(stream, input, sections_[1], flash3 ? Kernel::kFlash3 : Kernel::kFlash2, singles,
+  const Kernel flash2 = options_.fixed ? Kernel::kFixed : Kernel::kFlash2;
+  CRIBLE_RETURN_IF_ERROR(plan_section(stream, input, sections_[0], flash2, 0, singles));
+  const int64_t blocks = input.kv_start[input.num_sequences] - input.kv_start[singles];
+  const bool readable = options_.kv_type == KvType::kBf16 || blocks <= options_.max_widened_blocks;
+  const bool flash3 =
+      !options_.fixed && longest >= kFlash3Queries && shape_.head_size == 128 && readable;
+  return plan_section(stream, input, sections_[1], flash3 ? Kernel::kFlash3 : flash2, singles,
                       input.num_sequences - singles);
 }
 
@@ -77,14 +119,22 @@ Status PagedAttention::plan_section(const CudaStream& stream, const AttentionPla
   section.num_sequences = count;
   if (count == 0) return {};
   section.num_rows = input.query_start[first + count] - input.query_start[first];
+  section.first_block = input.kv_start[first];
+  section.num_blocks = input.kv_start[first + count] - section.first_block;
   const size_t slot = static_cast<size_t>(section.next);
   section.next = 1 - section.next;
   CRIBLE_RETURN_IF_ERROR(section.copied[slot].synchronize());
+  const int32_t* kv_start = input.kv_start + first;
+  if (kernel == Kernel::kFlash3 && options_.kv_type == KvType::kFp8) {
+    for (int64_t s = 0; s <= count; ++s)
+      widened_start_[static_cast<size_t>(s)] = kv_start[s] - static_cast<int32_t>(section.first_block);
+    kv_start = widened_start_.data();
+  }
   const PlanCall call = {.shape = shape_,
                          .num_sequences = count,
                          .num_rows = section.num_rows,
                          .query_start = input.query_start + first,
-                         .kv_start = input.kv_start + first,
+                         .kv_start = kv_start,
                          .context_length = input.context_length + first,
                          .partial = partial_.data(),
                          .partial_bytes = partial_.bytes(),
@@ -92,17 +142,31 @@ Status PagedAttention::plan_section(const CudaStream& stream, const AttentionPla
                          .staging = section.staging[slot].data(),
                          .schedule_bytes = section.schedule.bytes(),
                          .graph = input.graph};
-  CRIBLE_RETURN_IF_ERROR(kernel == Kernel::kFlash2 ? flash2_plan(call, stream.get(), &section.flash2)
-                                                   : flash3_plan(call, stream.get(), &section.flash3));
+  if (kernel == Kernel::kFlash3) {
+    CRIBLE_RETURN_IF_ERROR(flash3_plan(call, stream.get(), &section.flash3));
+  } else if (kernel == Kernel::kFixed) {
+    CRIBLE_RETURN_IF_ERROR(flash2_fixed_plan(call, options_.kv_type, stream.get(), &section.flash2));
+  } else {
+    CRIBLE_RETURN_IF_ERROR(flash2_plan(call, stream.get(), &section.flash2));
+  }
   return section.copied[slot].record(stream);
+}
+
+KvCache PagedAttention::widen(const CudaStream& stream, const Section& section, const AttentionBatch& batch,
+                              const KvCache& cache) const {
+  auto* k = widened_.as<__nv_bfloat16>();
+  widen_blocks(stream, shape_, cache, batch.kv_blocks + section.first_block, section.num_blocks, k);
+  const int64_t half = shape_.kv_heads * shape_.block_size * shape_.head_size;
+  return {.k = k, .v = k + half, .block_stride = 2 * half};
 }
 
 Status PagedAttention::run(const CudaStream& stream, const __nv_bfloat16* q, int64_t q_stride,
                            const AttentionBatch& batch, const KvCache& cache, __nv_bfloat16* out) const {
+  CHECK(cache.type == options_.kv_type, "planned for another type of cache");
   for (const Section& section : sections_) {
     if (section.kernel == Kernel::kNone) continue;
     const int64_t first = section.first_sequence;
-    const RunCall call = {.shape = shape_,
+    RunCall call = {.shape = shape_,
                           .q = q,
                           .q_stride = q_stride,
                           .out = out,
@@ -117,11 +181,16 @@ Status PagedAttention::run(const CudaStream& stream, const __nv_bfloat16* q, int
                           .last_block_tokens = batch.last_block_tokens + first,
                           .partial = partial_.data(),
                           .schedule = section.schedule.data()};
-    const bool wide = shape_.head_size == 128;
-    if (section.kernel == Kernel::kFlash2) {
-      CRIBLE_RETURN_IF_ERROR((wide ? flash2_run_128 : flash2_run_64)(call, section.flash2, stream.get()));
-    } else {
+    if (section.kernel == Kernel::kFlash3) {
+      if (cache.type == KvType::kFp8) {
+        call.cache = widen(stream, section, batch, cache);
+        call.kv_blocks = widened_blocks_.as<int32_t>();
+      }
       CRIBLE_RETURN_IF_ERROR(flash3_run_128(call, section.flash3, stream.get()));
+    } else {
+      const Flash2Run kernel =
+          flash2_kernel(shape_.head_size, cache.type, section.kernel == Kernel::kFixed);
+      CRIBLE_RETURN_IF_ERROR(kernel(call, section.flash2, stream.get()));
     }
   }
   return {};

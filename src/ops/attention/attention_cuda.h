@@ -1,8 +1,10 @@
-// Paged causal attention with grouped queries on the GPU, BF16, by FlashInfer's kernels: FlashAttention-2
-// with split context for decodes (its prefill template, which serves grouped queries best) and short
-// prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches.
-// Reads 4·head_size·kv_heads·context bytes per sequence; computes 4·head_size·heads operations per
+// Paged causal attention with grouped queries on the GPU, in BF16 over a cache in BF16 or FP8, by FlashInfer's
+// kernels: FlashAttention-2 with split context for decodes (its prefill template, which serves grouped queries
+// best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches.
+// FlashAttention-3 reads BF16 alone: for it the contexts are widened first, as far as there is room.
+// Reads 4·head_size·kv_heads·context bytes per sequence (FP8: half); computes 4·head_size·heads operations per
 // (query, visible key) pair. Agrees with attention_cpu.cc up to BF16 rounding of its inputs and weights.
+// Independent of the batch, bit for bit, with AttentionOptions::fixed.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -10,6 +12,7 @@
 #include <array>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "device/cuda/cuda_stream.h"
@@ -21,6 +24,14 @@ namespace crible::cuda {
 struct AttentionLimits {
   int64_t max_tokens = 1;  // query tokens of a step
   int64_t max_sequences = 1;
+};
+
+struct AttentionOptions {
+  KvType kv_type = KvType::kBf16;
+  // A query's result depends on its own sequence alone: no context is split, one kernel for all lengths.
+  bool fixed = false;
+  // FP8: blocks of a step's long prompts that can be widened; a step with more takes FlashAttention-2.
+  int64_t max_widened_blocks = 0;
 };
 
 // The sequences of a step, as the host sees them when it plans. Those with one query token come first.
@@ -44,8 +55,10 @@ struct AttentionBatch {
 // one before it runs. Used by one thread.
 class PagedAttention {
  public:
-  static Result<PagedAttention> create(const AttentionShape& shape, const AttentionLimits& limits);
-  static int64_t workspace_bytes(const AttentionShape& shape, const AttentionLimits& limits);
+  static Result<PagedAttention> create(const AttentionShape& shape, const AttentionLimits& limits,
+                                       const AttentionOptions& options = {});
+  static int64_t workspace_bytes(const AttentionShape& shape, const AttentionLimits& limits,
+                                 const AttentionOptions& options = {});
 
   Status plan(const CudaStream& stream, const AttentionPlanInput& input);
   // q [tokens, heads, head_size] with rows of q_stride elements; out [tokens, heads · head_size].
@@ -53,13 +66,15 @@ class PagedAttention {
              const KvCache& cache, __nv_bfloat16* out) const;
 
  private:
-  enum class Kernel { kNone, kFlash2, kFlash3 };
+  enum class Kernel { kNone, kFlash2, kFlash3, kFixed };
   // What one launch needs beside its inputs: the schedule that the planner wrote.
   struct Section {
     Kernel kernel = Kernel::kNone;
     int64_t first_sequence = 0;
     int64_t num_sequences = 0;
     int64_t num_rows = 0;  // query tokens
+    int64_t first_block = 0;
+    int64_t num_blocks = 0;
     Flash2Plan flash2;
     Flash3Plan flash3;
     DeviceBuffer schedule;
@@ -69,15 +84,26 @@ class PagedAttention {
     int next = 0;
   };
 
-  PagedAttention(const AttentionShape& shape, DeviceBuffer partial, Section singles, Section others)
-      : shape_(shape), partial_(std::move(partial)), sections_{std::move(singles), std::move(others)} {}
+  PagedAttention(const AttentionShape& shape, const AttentionOptions& options, DeviceBuffer partial,
+                 Section singles, Section others)
+      : shape_(shape),
+        options_(options),
+        partial_(std::move(partial)),
+        sections_{std::move(singles), std::move(others)} {}
   static Result<Section> create_section();
+  Status create_widened(const AttentionLimits& limits);
+  KvCache widen(const CudaStream& stream, const Section& section, const AttentionBatch& batch,
+                const KvCache& cache) const;
   Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section,
                       Kernel kernel, int64_t first, int64_t count);
 
   AttentionShape shape_;
+  AttentionOptions options_;
   DeviceBuffer partial_;             // partial results of split contexts
   std::array<Section, 2> sections_;  // single queries; the others
+  DeviceBuffer widened_;             // [max_widened_blocks][K, V][kv_heads][block_size][head_size] BF16
+  DeviceBuffer widened_blocks_;      // [max_widened_blocks] its block ids in order: 0, 1, ...
+  std::vector<int32_t> widened_start_;  // kv_start over it, of the sequences of a step
 };
 
 }  // namespace crible::cuda

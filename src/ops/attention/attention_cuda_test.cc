@@ -1,5 +1,6 @@
 #include "ops/attention/attention_cuda.h"
 
+#include "ops/attention/fixed_schedule_cuda.h"
 #include "ops/attention/paged_gpu_case.h"
 
 namespace crible::cuda {
@@ -15,9 +16,22 @@ AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t head_size) {
 
 class AttentionCuda : public GpuTest {
  protected:
+  // With both types of cache, by every kernel that may be chosen.
   void check(RandomValues& random, const AttentionShape& shape, const std::vector<SequenceLengths>& lengths,
              bool graph) {
-    const PagedGpuCase c(random, shape, lengths);
+    for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
+      for (const bool fixed : {false, true}) {
+        for (const int64_t widened : {0, 512}) {
+          if (widened > 0 && (type == KvType::kBf16 || fixed)) continue;
+          check(random, shape, lengths, graph,
+                {.kv_type = type, .fixed = fixed, .max_widened_blocks = widened});
+        }
+      }
+    }
+  }
+  void check(RandomValues& random, const AttentionShape& shape, const std::vector<SequenceLengths>& lengths,
+             bool graph, const AttentionOptions& options) {
+    const PagedGpuCase c(random, shape, lengths, options.kv_type);
     const PagedGpuArrays arrays(c);
     const int64_t width = shape.heads * shape.head_size,
                   stride = width + 2 * shape.kv_heads * shape.head_size;
@@ -29,7 +43,7 @@ class AttentionCuda : public GpuTest {
     const auto q_device = to_device(q);
     const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(c.tokens * width));
     PagedAttention attention =
-        PagedAttention::create(shape, {c.tokens, static_cast<int64_t>(lengths.size())}).value();
+        PagedAttention::create(shape, {c.tokens, static_cast<int64_t>(lengths.size())}, options).value();
     const Status planned = attention.plan(stream(), {.num_sequences = static_cast<int64_t>(lengths.size()),
                                                      .query_start = c.query_start.data(),
                                                      .kv_start = c.kv_start.data(),
@@ -44,9 +58,115 @@ class AttentionCuda : public GpuTest {
         attention.run(stream(), q_device.data(), stride, batch, c.view(arrays.cache.data()), out.data()));
     finish();
     // The weights are rounded to BF16 before they meet the values, and the result once more.
-    EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(dense)), 1.5 * kBf16Epsilon);
+    // Values widened from FP8 are rounded to BF16 once more where their scale is not a power of two.
+    const double bound = (options.max_widened_blocks > 0 ? 2.5 : 1.5) * kBf16Epsilon;
+    EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(dense)), bound)
+        << (options.kv_type == KvType::kFp8 ? "FP8" : "BF16") << (options.fixed ? ", fixed" : "")
+        << ", first context " << lengths[0].context;
   }
 };
+
+// Where the queries of one sequence are computed: at once, or in pieces, each in a step with others.
+class AttentionInPieces {
+ public:
+  AttentionInPieces(RandomValues& random, const AttentionShape& shape, KvType type, int64_t context)
+      : case_(random, shape, {{context, context}, {77, 77}, {300, 300}}, type),
+        arrays_(case_),
+        q_(to_device(random_bf16(random, case_.tokens * shape.heads * shape.head_size))),
+        attention_(
+            PagedAttention::create(shape, {case_.tokens, 3}, {.kv_type = type, .fixed = true}).value()) {}
+
+  struct Piece {
+    size_t sequence;
+    int64_t begin, end;
+  };
+  // Results of the pieces' queries, [queries, heads · head_size] one after the other.
+  Bf16s run(CudaStream& stream, const std::vector<Piece>& pieces) {
+    std::vector<int32_t> query_start = {0}, kv_start = {0}, blocks, last, context;
+    Bf16s q;
+    const Bf16s all = q_.host();
+    const int64_t width = case_.shape.heads * case_.shape.head_size;
+    for (const Piece& piece : pieces) {
+      const int64_t listed = ceil_div(piece.end, case_.shape.block_size);
+      const auto first = case_.kv_blocks.begin() + case_.kv_start[piece.sequence];
+      blocks.insert(blocks.end(), first, first + listed);
+      kv_start.push_back(static_cast<int32_t>(blocks.size()));
+      last.push_back(static_cast<int32_t>(piece.end - (listed - 1) * case_.shape.block_size));
+      context.push_back(static_cast<int32_t>(piece.end));
+      query_start.push_back(query_start.back() + static_cast<int32_t>(piece.end - piece.begin));
+      const auto row = all.begin() + case_.query_start[piece.sequence] * width;
+      q.insert(q.end(), row + piece.begin * width, row + piece.end * width);
+    }
+    const auto query_start_device = to_device(query_start), kv_start_device = to_device(kv_start);
+    const auto blocks_device = to_device(blocks), last_device = to_device(last);
+    const auto q_device = to_device(q);
+    const DeviceArray<__nv_bfloat16> out(q.size());
+    CHECK(attention_.plan(stream, {.num_sequences = static_cast<int64_t>(pieces.size()),
+                                   .query_start = query_start.data(),
+                                   .kv_start = kv_start.data(),
+                                   .context_length = context.data()}));
+    CHECK(attention_.run(stream, q_device.data(), width,
+                         {.query_start = query_start_device.data(),
+                          .kv_start = kv_start_device.data(),
+                          .kv_blocks = blocks_device.data(),
+                          .last_block_tokens = last_device.data()},
+                         case_.view(arrays_.cache.data()), out.data()));
+    CHECK(stream.synchronize());
+    return out.host();
+  }
+  int64_t row_bytes() const { return case_.shape.heads * case_.shape.head_size * 2; }
+
+ private:
+  PagedGpuCase case_;
+  PagedGpuArrays arrays_;
+  DeviceArray<__nv_bfloat16> q_;
+  PagedAttention attention_;
+};
+
+TEST_F(AttentionCuda, FixedTilesGiveTheSameBitsInEveryStep) {
+  RandomValues random(5);
+  for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
+    for (const AttentionShape& shape : {shape_of(8, 2, 128), shape_of(7, 1, 64)}) {
+      constexpr int64_t kContext = 700;
+      AttentionInPieces pieces(random, shape, type, kContext);
+      const Bf16s whole = pieces.run(stream(), {{0, 0, kContext}});
+      int64_t different = 0;
+      // Row 0 of `result` is position `begin`.
+      const auto compare = [&](const Bf16s& result, int64_t skipped, int64_t begin, int64_t end) {
+        const auto* got = reinterpret_cast<const std::byte*>(result.data()) + skipped * pieces.row_bytes();
+        const auto* wanted = reinterpret_cast<const std::byte*>(whole.data());
+        for (int64_t p = begin; p < end; ++p, got += pieces.row_bytes()) {
+          const auto bytes = static_cast<size_t>(pieces.row_bytes());
+          different += std::memcmp(got, wanted + p * pieces.row_bytes(), bytes) != 0 ? 1 : 0;
+        }
+      };
+      for (const int64_t p : {0, 1, 15, 16, 63, 64, 65, 127, 128, 300, 511, 640, 699}) {
+        compare(pieces.run(stream(), {{0, p, p + 1}}), 0, p, p + 1);
+        compare(pieces.run(stream(), {{1, 30, 31}, {0, p, p + 1}, {2, 0, 300}}), 1, p, p + 1);
+      }
+      for (int round = 0; round < 12; ++round) {
+        const int64_t begin = random.integer(0, kContext - 2);
+        const int64_t end = random.integer(begin + 2, kContext);
+        compare(pieces.run(stream(), {{1, 5, 6}, {0, begin, end}, {2, 100, 170}}), 1, begin, end);
+        compare(pieces.run(stream(), {{2, 0, 2}, {0, begin, begin + 2}}), 2, begin, begin + 2);
+      }
+      EXPECT_EQ(different, 0) << (type == KvType::kFp8 ? "FP8" : "BF16") << ", heads of " << shape.head_size;
+    }
+  }
+}
+
+TEST(FixedSchedule, CoversEveryTileOnceAndLateOnesFirst) {
+  const AttentionShape shape = shape_of(8, 2, 128);
+  const std::vector<int32_t> singles = {3, 4, 5, 6}, mixed = {0, 1, 41, 81};
+  EXPECT_EQ(fixed_tile_rows(shape, KvType::kBf16, singles), 16);
+  EXPECT_EQ(fixed_tile_rows(shape, KvType::kFp8, singles), 64);
+  EXPECT_EQ(fixed_tile_rows(shape, KvType::kBf16, mixed), 128);
+  ASSERT_EQ(count_fixed_tiles(shape, 64, mixed), 1 + 3 + 3);
+  std::vector<int32_t> sequences(7, -1), tiles(7, -1);
+  fill_fixed_schedule(shape, 64, mixed, {.sequences = sequences, .tiles = tiles});
+  EXPECT_EQ(sequences, (std::vector<int32_t>{0, 1, 1, 1, 2, 2, 2}));
+  EXPECT_EQ(tiles, (std::vector<int32_t>{0, 2, 1, 0, 2, 1, 0}));
+}
 
 TEST_F(AttentionCuda, DecodesAgreeWithFloat64) {
   RandomValues random(1);

@@ -3,7 +3,7 @@
 namespace crible::cuda {
 
 Status flash2_run_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream) {
-  return flash2_run<128>(call, plan, stream);
+  return flash2_run<128, __nv_bfloat16>(call, plan, stream);
 }
 
 }  // namespace crible::cuda

@@ -1,4 +1,5 @@
-// One instantiation of FlashInfer's FlashAttention-2 prefill per head size: BF16, causal, three tile heights.
+// One instantiation of FlashInfer's FlashAttention-2 prefill per head size and type of cache: BF16 queries,
+// causal, three tile heights.
 #pragma once
 
 #include <flashinfer/attention/default_prefill_params.cuh>
@@ -9,29 +10,40 @@
 
 #include <exception>
 
+#include "base/check.h"
 #include "device/cuda/cuda_status.h"
 #include "ops/attention/flashinfer_call.h"
 
 namespace crible::cuda {
 
-using Flash2Params = flashinfer::BatchPrefillPagedParams<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16, int32_t>;
+// FlashInfer's variants multiply what they write by a member of this name.
+template <typename Kv>
+struct Flash2Params : flashinfer::BatchPrefillPagedParams<__nv_bfloat16, Kv, __nv_bfloat16, int32_t> {
+  using flashinfer::BatchPrefillPagedParams<__nv_bfloat16, Kv, __nv_bfloat16, int32_t>::BatchPrefillPagedParams;
+  float v_scale = 1;
+};
+using Flash2Variant = flashinfer::DefaultAttention</*use_custom_mask=*/false, /*use_sliding_window=*/false,
+                                                   /*use_logits_soft_cap=*/false, /*use_alibi=*/false>;
 
-inline Flash2Params flash2_params(const RunCall& c, const Flash2Plan& p) {
+template <typename Kv>
+Flash2Params<Kv> flash2_params(const RunCall& c, const Flash2Plan& p) {
+  CHECK(kv_element_bytes(c.cache.type) == sizeof(Kv), "a kernel for another type of cache");
   const auto at = [&](int64_t offset) { return reinterpret_cast<int32_t*>(static_cast<char*>(c.schedule) + offset); };
   const int64_t strides[3] = {c.cache.block_stride, c.shape.block_size * c.shape.head_size, c.shape.head_size};
-  flashinfer::paged_kv_t<__nv_bfloat16, int32_t> paged(
+  flashinfer::paged_kv_t<Kv, int32_t> paged(
       static_cast<uint32_t>(c.shape.kv_heads), static_cast<uint32_t>(c.shape.block_size),
       static_cast<uint32_t>(c.shape.head_size), static_cast<uint32_t>(c.num_sequences), flashinfer::QKVLayout::kHND,
-      c.cache.k, c.cache.v, strides, const_cast<int32_t*>(c.kv_blocks), const_cast<int32_t*>(c.kv_start),
+      static_cast<Kv*>(c.cache.k), static_cast<Kv*>(c.cache.v), strides, const_cast<int32_t*>(c.kv_blocks), const_cast<int32_t*>(c.kv_start),
       const_cast<int32_t*>(c.last_block_tokens));
   // The schedule counts output rows from this call's first; queries are found by query_start.
   __nv_bfloat16* out = c.out + c.first_row * c.shape.heads * c.shape.head_size;
-  Flash2Params params(const_cast<__nv_bfloat16*>(c.q), paged, /*maybe_custom_mask=*/nullptr,
+  Flash2Params<Kv> params(const_cast<__nv_bfloat16*>(c.q), paged, /*maybe_custom_mask=*/nullptr,
                       const_cast<int32_t*>(c.query_start), /*maybe_mask_indptr=*/nullptr,
                       /*maybe_q_rope_offset=*/nullptr, out, /*lse=*/nullptr, /*maybe_alibi_slopes=*/nullptr,
                       static_cast<uint32_t>(c.shape.heads), static_cast<int32_t>(c.q_stride),
                       static_cast<int32_t>(c.shape.head_size), /*window_left=*/-1, /*logits_soft_cap=*/0.0f,
-                      c.shape.scale, /*rope_scale=*/1.0f, /*rope_theta=*/1e4f);
+                      c.shape.scale * c.cache.k_scale, /*rope_scale=*/1.0f, /*rope_theta=*/1e4f);
+  params.v_scale = c.cache.v_scale;
   params.request_indices = at(p.request_indices_offset);
   params.qo_tile_indices = at(p.qo_tile_indices_offset);
   params.kv_tile_indices = at(p.kv_tile_indices_offset);
@@ -47,18 +59,16 @@ inline Flash2Params flash2_params(const RunCall& c, const Flash2Plan& p) {
   return params;
 }
 
-template <uint32_t kHeadSize>
+template <uint32_t kHeadSize, typename Kv>
 Status flash2_run(const RunCall& c, const Flash2Plan& p, cudaStream_t stream) {
-  using Variant = flashinfer::DefaultAttention</*use_custom_mask=*/false, /*use_sliding_window=*/false,
-                                               /*use_logits_soft_cap=*/false, /*use_alibi=*/false>;
   char* partial = static_cast<char*>(c.partial);
   auto* values = p.split ? reinterpret_cast<__nv_bfloat16*>(partial + p.v_offset) : nullptr;
   auto* sums = p.split ? reinterpret_cast<float*>(partial + p.s_offset) : nullptr;
   const auto run = [&](auto tile) {
     return flashinfer::BatchPrefillWithPagedKVCacheDispatched<
         /*SAME_KV_STRIDES=*/true, decltype(tile)::value, kHeadSize, kHeadSize, flashinfer::PosEncodingMode::kNone,
-        /*USE_FP16_QK_REDUCTION=*/false, flashinfer::MaskMode::kCausal, Variant>(flash2_params(c, p), values, sums,
-                                                                                 /*enable_pdl=*/false, stream);
+        /*USE_FP16_QK_REDUCTION=*/false, flashinfer::MaskMode::kCausal, Flash2Variant>(
+        flash2_params<Kv>(c, p), values, sums, /*enable_pdl=*/false, stream);
   };
   try {
     switch (p.cta_tile_q) {

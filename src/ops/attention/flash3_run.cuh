@@ -11,6 +11,7 @@
 
 #include <exception>
 
+#include "base/check.h"
 #include "device/cuda/cuda_status.h"
 #include "ops/attention/flashinfer_call.h"
 
@@ -21,10 +22,11 @@ using Flash3Params =
 
 inline Flash3Params flash3_params(const RunCall& c, const Flash3Plan& p) {
   const auto at = [&](int64_t offset) { return reinterpret_cast<int32_t*>(static_cast<char*>(c.schedule) + offset); };
+  CHECK(c.cache.type == KvType::kBf16, "this kernel reads BF16");
   Flash3Params params{};
   params.q_ptr = reinterpret_cast<cutlass::bfloat16_t*>(const_cast<__nv_bfloat16*>(c.q));
-  params.k_ptr = reinterpret_cast<cutlass::bfloat16_t*>(c.cache.k);
-  params.v_ptr = reinterpret_cast<cutlass::bfloat16_t*>(c.cache.v);
+  params.k_ptr = static_cast<cutlass::bfloat16_t*>(c.cache.k);
+  params.v_ptr = static_cast<cutlass::bfloat16_t*>(c.cache.v);
   params.o_ptr = reinterpret_cast<cutlass::bfloat16_t*>(c.out);
   params.qo_tile_indices = at(p.qo_tile_indices_offset);
   params.qo_indptr = at(p.qo_indptr_offset);

@@ -19,12 +19,21 @@ struct AttentionShape {
   float scale = 0;  // of q·k
 };
 
+// What the cache holds: BF16, or FP8 E4M3 with one scale for a layer's keys and one for its values.
+enum class KvType : uint8_t { kBf16, kFp8 };
+constexpr int64_t kv_element_bytes(KvType type) {
+  return type == KvType::kBf16 ? 2 : 1;
+}
+
 // One layer's cache: keys and values [blocks, kv_heads, block_size, head_size] each, with block_stride
-// elements from one block to the next in both.
+// elements from one block to the next in both. A stored FP8 value stands for itself times its scale.
 struct KvCache {
-  __nv_bfloat16* k = nullptr;
-  __nv_bfloat16* v = nullptr;
+  void* k = nullptr;
+  void* v = nullptr;
   int64_t block_stride = 0;
+  KvType type = KvType::kBf16;
+  float k_scale = 1;
+  float v_scale = 1;
 };
 
 // Host arrays are of this call's sequences only; query_start may begin above 0.
@@ -92,9 +101,16 @@ struct Flash3Plan {
 Status flash2_plan(const PlanCall& call, cudaStream_t stream, Flash2Plan* plan);
 Status flash2_run_64(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
 Status flash2_run_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+Status flash2_run_fp8_64(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+Status flash2_run_fp8_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+// For a plan of flash2_fixed_plan() (fixed_schedule_cuda.h).
+Status flash2_run_fixed_64(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+Status flash2_run_fixed_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+Status flash2_run_fixed_fp8_64(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
+Status flash2_run_fixed_fp8_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream);
 
 Status flash3_plan(const PlanCall& call, cudaStream_t stream, Flash3Plan* plan);
-// Head size 128 only.
+// Head size 128 and a BF16 cache only.
 Status flash3_run_128(const RunCall& call, const Flash3Plan& plan, cudaStream_t stream);
 
 }  // namespace crible::cuda

@@ -1,6 +1,8 @@
-// For the tests of the GPU's attention: sequences with their paged BF16 cache, blocks scattered at random
-// and unused memory poisoned, and causal attention over it in float64.
+// For the tests of the GPU's attention: sequences with their paged cache in BF16 or FP8, blocks scattered at
+// random and unused memory poisoned, and causal attention over it in float64.
 #pragma once
+
+#include <cuda_fp8.h>
 
 #include <cmath>
 #include <cstdint>
@@ -18,19 +20,33 @@ struct SequenceLengths {
   int64_t queries;  // the last of them, in this step
 };
 
+// Scales of an FP8 cache, unlike each other and no powers of two.
+inline constexpr float kTestKeyScale = 0.75f;
+inline constexpr float kTestValueScale = 1.3f;
+
+inline uint8_t to_fp8(float value) {
+  return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
+}
+inline float from_fp8(uint8_t value) {
+  return __half2float(__half(__nv_cvt_fp8_to_halfraw(value, __NV_E4M3)));
+}
+
 class PagedGpuCase {
  public:
   AttentionShape shape;
+  KvType type = KvType::kBf16;
   std::vector<SequenceLengths> lengths;
   int64_t tokens = 0;
   std::vector<int32_t> query_start = {0}, kv_start = {0}, kv_blocks, last_block_tokens, context_length,
                        positions;
   std::vector<int64_t> slots;       // of the query tokens
-  std::vector<Bf16s> keys, values;  // per sequence [context, kv_heads, head_size]
+  std::vector<Bf16s> keys, values;  // per sequence [context, kv_heads, head_size], before their scales
   Bf16s cache;                      // [blocks][K, V][kv_heads][block_size][head_size]
 
-  PagedGpuCase(RandomValues& random, const AttentionShape& s, std::vector<SequenceLengths> sequences)
-      : shape(s), lengths(std::move(sequences)) {
+  // FP8: every key and value is one that E4M3 holds exactly.
+  PagedGpuCase(RandomValues& random, const AttentionShape& s, std::vector<SequenceLengths> sequences,
+               KvType kv_type = KvType::kBf16)
+      : shape(s), type(kv_type), lengths(std::move(sequences)) {
     int64_t blocks = 3;  // some that nobody owns
     for (const SequenceLengths& l : lengths) blocks += ceil_div(l.context, shape.block_size);
     std::vector<int32_t> order(static_cast<size_t>(blocks));
@@ -46,8 +62,36 @@ class PagedGpuCase {
 
   int64_t half_block() const { return shape.kv_heads * shape.block_size * shape.head_size; }
   int64_t block_stride() const { return 2 * half_block(); }
-  KvCache view(__nv_bfloat16* data) const {
-    return {.k = data, .v = data + half_block(), .block_stride = block_stride()};
+  KvCache view(void* data) const {
+    const bool fp8 = type == KvType::kFp8;
+    return {.k = data,
+            .v = static_cast<std::byte*>(data) + half_block() * kv_element_bytes(type),
+            .block_stride = block_stride(),
+            .type = type,
+            .k_scale = fp8 ? kTestKeyScale : 1.0f,
+            .v_scale = fp8 ? kTestValueScale : 1.0f};
+  }
+  double key_scale() const { return type == KvType::kFp8 ? static_cast<double>(kTestKeyScale) : 1.0; }
+  double value_scale() const { return type == KvType::kFp8 ? static_cast<double>(kTestValueScale) : 1.0; }
+  // The cache as the device holds it. What is poison in BF16 is in FP8, too.
+  std::vector<uint8_t> cache_bytes() const {
+    std::vector<uint8_t> bytes(cache.size() * static_cast<size_t>(kv_element_bytes(type)));
+    if (type == KvType::kBf16) {
+      std::memcpy(bytes.data(), cache.data(), bytes.size());
+    } else {
+      for (size_t i = 0; i < cache.size(); ++i) bytes[i] = to_fp8(__bfloat162float(cache[i]));
+    }
+    return bytes;
+  }
+  // The device's cache as values before their scales.
+  Bf16s from_cache_bytes(const std::vector<uint8_t>& bytes) const {
+    Bf16s values_of(cache.size());
+    if (type == KvType::kBf16) {
+      std::memcpy(static_cast<void*>(values_of.data()), bytes.data(), bytes.size());
+    } else {
+      for (size_t i = 0; i < cache.size(); ++i) values_of[i] = __float2bfloat16_rn(from_fp8(bytes[i]));
+    }
+    return values_of;
   }
   // Element 0 of a token's key for one head, in `cache`.
   size_t key_place(int64_t slot, int64_t kv_head) const {
@@ -84,8 +128,13 @@ class PagedGpuCase {
     context_length.push_back(static_cast<int32_t>(l.context));
     tokens += l.queries;
     query_start.push_back(static_cast<int32_t>(tokens));
-    keys.push_back(random_bf16(random, l.context * shape.kv_heads * shape.head_size));
-    values.push_back(random_bf16(random, l.context * shape.kv_heads * shape.head_size));
+    for (std::vector<Bf16s>* side : {&keys, &values}) {
+      Bf16s drawn = random_bf16(random, l.context * shape.kv_heads * shape.head_size);
+      if (type == KvType::kFp8) {
+        for (__nv_bfloat16& v : drawn) v = __float2bfloat16_rn(from_fp8(to_fp8(__bfloat162float(v))));
+      }
+      side->push_back(std::move(drawn));
+    }
     for (int64_t p = 0; p < l.context; ++p) {
       const int64_t slot = kv_blocks[static_cast<size_t>(first + p / shape.block_size)] * shape.block_size +
                            p % shape.block_size;
@@ -108,25 +157,25 @@ class PagedGpuCase {
       const __nv_bfloat16* k = logical(keys, s, p, kv_head);
       double dot = 0;
       for (int64_t d = 0; d < shape.head_size; ++d) dot += q[d] * exact(k[d]);
-      weights.push_back(std::exp(dot * static_cast<double>(shape.scale)));
+      weights.push_back(std::exp(dot * key_scale() * static_cast<double>(shape.scale)));
       total += weights.back();
     }
     for (int64_t p = 0; p <= position; ++p) {
       const __nv_bfloat16* v = logical(values, s, p, kv_head);
       for (int64_t d = 0; d < shape.head_size; ++d)
-        out[d] += weights[static_cast<size_t>(p)] / total * exact(v[d]);
+        out[d] += weights[static_cast<size_t>(p)] / total * value_scale() * exact(v[d]);
     }
   }
 };
 
 // The case's arrays on the device.
 struct PagedGpuArrays {
-  DeviceArray<__nv_bfloat16> cache;
+  DeviceArray<uint8_t> cache;
   DeviceArray<int32_t> query_start, kv_start, kv_blocks, last_block_tokens, context_length, positions;
   DeviceArray<int64_t> slots;
 
   explicit PagedGpuArrays(const PagedGpuCase& c)
-      : cache(std::span<const __nv_bfloat16>(c.cache)),
+      : cache(to_device(c.cache_bytes())),
         query_start(std::span<const int32_t>(c.query_start)),
         kv_start(std::span<const int32_t>(c.kv_start)),
         kv_blocks(std::span<const int32_t>(c.kv_blocks)),

@@ -1,7 +1,7 @@
 #include <cooperative_groups.h>
 
 #include "device/cuda/launch.h"
-#include "ops/bf16_vector.cuh"
+#include "ops/attention/kv_element.cuh"
 #include "ops/decode_attention/decode_attention_cuda.h"
 #include "ops/rope/rope_rotate.cuh"
 
@@ -29,14 +29,14 @@ __device__ inline void wait_for_all_but_one_copy() {
 }
 
 // Sizes of one instantiation. A group of kLanes lanes holds one token's head, eight elements a lane.
-template <int kHeadSize, int kHeads>
+template <int kHeadSize, int kHeads, KvType kType>
 struct Sizes {
   static constexpr int kLanes = kHeadSize / kVector;
   static constexpr int kGroups = kThreads / kLanes;
   static constexpr int kGroupTokens = kTileTokens / kGroups;  // of a tile
   static constexpr int kStageElements = 2 * kTileTokens * kHeadSize;
   static constexpr int kMergeFloats = kGroups * kHeads * (kHeadSize + 2);
-  static constexpr int kStageBytes = kStages * kStageElements * 2;
+  static constexpr int kStageBytes = kStages * kStageElements * static_cast<int>(kv_element_bytes(kType));
   static constexpr int kMergeBytes = kMergeFloats * 4;
   static constexpr int kSharedBytes = kStageBytes > kMergeBytes ? kStageBytes : kMergeBytes;
 };
@@ -72,8 +72,8 @@ struct RunningSoftmax {
     }
   }
   // One score per head for each of kTokens tokens (minus infinity: not there), with their values.
-  template <int kTokens>
-  __device__ void add(const float (&scores)[kTokens][kHeads], const Bf16Vector (&v)[kTokens]) {
+  template <int kTokens, typename Vector>
+  __device__ void add(const float (&scores)[kTokens][kHeads], const Vector (&v)[kTokens]) {
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       float largest = maximum[h];
@@ -100,8 +100,8 @@ struct RunningSoftmax {
   }
 };
 
-template <int kHeads>
-__device__ inline void dot(const float (&q)[kHeads][kVector], const Bf16Vector& k, float (&scores)[kHeads]) {
+template <int kHeads, typename Vector>
+__device__ inline void dot(const float (&q)[kHeads][kVector], const Vector& k, float (&scores)[kHeads]) {
   float key[kVector];
   to_floats(k, key);
 #pragma unroll
@@ -113,34 +113,39 @@ __device__ inline void dot(const float (&q)[kHeads][kVector], const Bf16Vector& 
 }
 
 // Where the block's tokens are, and the asynchronous copy of one tile of them.
-template <int kHeadSize>
+template <int kHeadSize, KvType kType>
 struct CacheReader {
+  using Element = typename KvElement<kType>::Type;
   const DecodeAttentionArgs& a;
   const int32_t* blocks;  // of this sequence
   int kv_head;
   int begin, end;  // this block's tokens
 
-  __device__ void request(int tile, __nv_bfloat16* stage) const {
-    constexpr int kLanes = kHeadSize / kVector;
+  __device__ void request(int tile, Element* stage) const {
+    constexpr int kChunk = 16 / sizeof(Element);  // elements of a copy
+    constexpr int kLanes = kHeadSize / kChunk;
     const int first = begin + tile * kTileTokens;
     for (int i = static_cast<int>(threadIdx.x); i < kTileTokens * kLanes; i += kThreads) {
       const int token = first + i / kLanes;
       if (token >= end) break;
       const int64_t offset = blocks[token / kBlockTokens] * a.cache.block_stride +
                              (kv_head * kBlockTokens + token % kBlockTokens) * kHeadSize +
-                             i % kLanes * kVector;
-      copy_async(stage + i * kVector, a.cache.k + offset);
-      copy_async(stage + kTileTokens * kHeadSize + i * kVector, a.cache.v + offset);
+                             i % kLanes * kChunk;
+      copy_async(stage + i * kChunk, static_cast<const Element*>(a.cache.k) + offset);
+      copy_async(stage + kTileTokens * kHeadSize + i * kChunk,
+                 static_cast<const Element*>(a.cache.v) + offset);
     }
   }
 };
 
 // After the wait: the query heads, normed, rotated and scaled, to q_shared; the new key and value to
 // k_new and v_new (and, from the owning block, to the cache). A group of lanes per head.
-template <int kHeadSize, int kHeads>
+template <int kHeadSize, int kHeads, KvType kType>
 __device__ void prepare_heads(const DecodeAttentionArgs& a, int row, int kv_head, bool owner, int position,
-                              float (*q_shared)[kHeadSize], __nv_bfloat16* k_new, __nv_bfloat16* v_new) {
-  using S = Sizes<kHeadSize, kHeads>;
+                              float (*q_shared)[kHeadSize], typename KvElement<kType>::Type* k_new,
+                              typename KvElement<kType>::Type* v_new) {
+  using Element = KvElement<kType>;
+  using S = Sizes<kHeadSize, kHeads, kType>;
   const int group = static_cast<int>(threadIdx.x) / S::kLanes;
   const int lane = static_cast<int>(threadIdx.x) % S::kLanes;
   const int heads = static_cast<int>(a.shape.heads);
@@ -159,28 +164,29 @@ __device__ void prepare_heads(const DecodeAttentionArgs& a, int row, int kv_head
   rotate<kHeadSize>(x, lane, a.rope, position);
   if (group < kHeads) {
     // The score's exponential is taken to the base 2. Heads that the instantiation has too many are zero.
-    const float scale = is_q ? a.shape.scale * kLog2e : 0.0f;
+    const float scale = is_q ? a.shape.scale * a.cache.k_scale * kLog2e : 0.0f;
     const Bf16Vector rounded = to_vector(x);  // as the paged kernels see q
     to_floats(rounded, x);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) q_shared[group][lane * kVector + j] = x[j] * scale;
   }
   if (!is_k && !is_v) return;
-  const Bf16Vector stored = is_v ? raw : to_vector(x);
+  if (is_v) to_floats(raw, x);
+  const auto stored = Element::encode(x, is_v ? a.cache.v_scale : a.cache.k_scale);
   store_vector((is_v ? v_new : k_new) + lane * kVector, stored);
   const int64_t slot = a.slots[row];
   if (!owner || slot < 0) return;
   const int64_t offset = slot / kBlockTokens * a.cache.block_stride +
                          (kv_head * kBlockTokens + slot % kBlockTokens) * kHeadSize + lane * kVector;
-  store_vector((is_v ? a.cache.v : a.cache.k) + offset, stored);
+  store_vector(static_cast<typename Element::Type*>(is_v ? a.cache.v : a.cache.k) + offset, stored);
 }
 
 // Merges the groups' softmaxes of a block into one and sends each block of the cluster its share.
 // merge: kMergeFloats, free for use.
-template <int kHeadSize, int kHeads>
+template <int kHeadSize, int kHeads, KvType kType>
 __device__ void merge_groups(const RunningSoftmax<kHeads>& own, int elements, float* merge,
                              Inbox<kHeadSize, kHeads>* inbox) {
-  using S = Sizes<kHeadSize, kHeads>;
+  using S = Sizes<kHeadSize, kHeads, kType>;
   const int group = static_cast<int>(threadIdx.x) / S::kLanes;
   const int lane = static_cast<int>(threadIdx.x) % S::kLanes;
   float* maxima = merge;                       // [groups, heads]
@@ -226,9 +232,10 @@ __device__ void merge_groups(const RunningSoftmax<kHeads>& own, int elements, fl
   }
 }
 
-// Merges what the cluster sent, and writes this block's share of the elements.
+// Merges what the cluster sent, and writes this block's share of the elements times scale.
 template <int kHeadSize, int kHeads>
-__device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int elements, __nv_bfloat16* out) {
+__device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int elements, float scale,
+                              __nv_bfloat16* out) {
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks());
   const int share = (elements + blocks - 1) / blocks;
@@ -244,18 +251,18 @@ __device__ void merge_cluster(const Inbox<kHeadSize, kHeads>& inbox, int element
       sum += weight * inbox.sum[b][h];
       value += weight * inbox.values[b * share + i];
     }
-    out[begin + i] = __float2bfloat16_rn(value / sum);
+    out[begin + i] = __float2bfloat16_rn(value / sum * scale);
   }
 }
 
 // One tile of keys, with their values behind them, of which the first `present` tokens are there: the group's
 // share.
-template <int kHeadSize, int kHeads>
+template <int kHeadSize, int kHeads, KvType kType>
 __device__ inline void attend_tile(RunningSoftmax<kHeads>& softmax, const float (&q)[kHeads][kVector],
-                                   const __nv_bfloat16* keys, int group, int present) {
-  using S = Sizes<kHeadSize, kHeads>;
+                                   const typename KvElement<kType>::Type* keys, int group, int present) {
+  using S = Sizes<kHeadSize, kHeads, kType>;
   float scores[S::kGroupTokens][kHeads];
-  Bf16Vector v[S::kGroupTokens];
+  typename KvElement<kType>::Vector v[S::kGroupTokens];
 #pragma unroll
   for (int i = 0; i < S::kGroupTokens; ++i) {
     const int token = group + i * S::kGroups;
@@ -267,19 +274,20 @@ __device__ inline void attend_tile(RunningSoftmax<kHeads>& softmax, const float 
       scores[i][h] = token < present ? score : -INFINITY;
     }
     // What lies there from before may be anything, and 0 · NaN is not 0.
-    if (token >= present) v[i] = to_vector({0, 0, 0, 0, 0, 0, 0, 0});
+    if (token >= present) v[i] = KvElement<kType>::zero();
   }
   softmax.add(scores, v);
 }
 
-template <int kHeadSize, int kHeads>
+template <int kHeadSize, int kHeads, KvType kType>
 __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
     decode_attention_kernel(DecodeAttentionArgs a) {
-  using S = Sizes<kHeadSize, kHeads>;
+  using S = Sizes<kHeadSize, kHeads, kType>;
+  using Element = typename KvElement<kType>::Type;
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ float q_shared[kHeads][kHeadSize];
-  __shared__ alignas(16) __nv_bfloat16 k_new[kHeadSize];
-  __shared__ alignas(16) __nv_bfloat16 v_new[kHeadSize];
+  __shared__ alignas(16) Element k_new[kHeadSize];
+  __shared__ alignas(16) Element v_new[kHeadSize];
   __shared__ Inbox<kHeadSize, kHeads> inbox;
   cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int part = static_cast<int>(blockIdx.x);
@@ -295,9 +303,9 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
   const int stretch = (position + parts - 1) / parts;
   const int begin = min(position, part * stretch);
   const int end = min(position, begin + stretch);
-  const CacheReader<kHeadSize> reader = {a, a.kv_blocks + a.kv_start[row], kv_head, begin, end};
+  const CacheReader<kHeadSize, kType> reader = {a, a.kv_blocks + a.kv_start[row], kv_head, begin, end};
   const int tiles = (end - begin + kTileTokens - 1) / kTileTokens;
-  auto* stages = reinterpret_cast<__nv_bfloat16*>(shared);
+  auto* stages = reinterpret_cast<Element*>(shared);
 #pragma unroll
   for (int s = 0; s < kStages; ++s) {
     if (s < tiles) reader.request(s, stages + s * S::kStageElements);
@@ -306,7 +314,7 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
 
   cudaGridDependencySynchronize();
   const bool owner = part == parts - 1;
-  prepare_heads<kHeadSize, kHeads>(a, row, kv_head, owner, position, q_shared, k_new, v_new);
+  prepare_heads<kHeadSize, kHeads, kType>(a, row, kv_head, owner, position, q_shared, k_new, v_new);
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x) / S::kLanes;
   const int lane = static_cast<int>(threadIdx.x) % S::kLanes;
@@ -321,8 +329,8 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
   for (int tile = 0; tile < tiles; ++tile) {
     wait_for_all_but_one_copy();
     __syncthreads();
-    const __nv_bfloat16* keys = stages + tile % kStages * S::kStageElements + lane * kVector;
-    attend_tile<kHeadSize, kHeads>(softmax, q, keys, group, end - begin - tile * kTileTokens);
+    const Element* keys = stages + tile % kStages * S::kStageElements + lane * kVector;
+    attend_tile<kHeadSize, kHeads, kType>(softmax, q, keys, group, end - begin - tile * kTileTokens);
     __syncthreads();
     if (tile + kStages < tiles) reader.request(tile + kStages, stages + tile % kStages * S::kStageElements);
     commit_copies();
@@ -334,23 +342,29 @@ __global__ void __launch_bounds__(kThreads, kHeads <= 4 ? 2 : 1)
     const float score = lane_sum<S::kLanes>(newest[0][h]);
     newest[0][h] = owner && group == 0 ? score : -INFINITY;
   }
-  const Bf16Vector newest_value[1] = {load_vector(v_new + lane * kVector)};
+  const typename KvElement<kType>::Vector newest_value[1] = {load_vector(v_new + lane * kVector)};
   softmax.add(newest, newest_value);
   __syncthreads();
   cluster.barrier_wait(std::move(begun));
   const int elements = static_cast<int>(a.shape.heads / a.shape.kv_heads) * kHeadSize;
-  merge_groups<kHeadSize, kHeads>(softmax, elements, reinterpret_cast<float*>(shared), &inbox);
+  merge_groups<kHeadSize, kHeads, kType>(softmax, elements, reinterpret_cast<float*>(shared), &inbox);
   cluster.sync();
   merge_cluster<kHeadSize, kHeads>(
-      inbox, elements, a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
+      inbox, elements, a.cache.v_scale, a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
 }
 
 template <typename Visit>
-void for_kernel(int64_t head_size, int64_t group, Visit&& visit) {
+void for_kernel(int64_t head_size, int64_t group, KvType type, Visit&& visit) {
   const auto with_heads = [&](auto size, auto heads) {
     constexpr int kHeadSize = decltype(size)::value;
     constexpr int kHeads = decltype(heads)::value;
-    visit(&decode_attention_kernel<kHeadSize, kHeads>, Sizes<kHeadSize, kHeads>::kSharedBytes);
+    if (type == KvType::kBf16) {
+      visit(&decode_attention_kernel<kHeadSize, kHeads, KvType::kBf16>,
+            Sizes<kHeadSize, kHeads, KvType::kBf16>::kSharedBytes);
+    } else {
+      visit(&decode_attention_kernel<kHeadSize, kHeads, KvType::kFp8>,
+            Sizes<kHeadSize, kHeads, KvType::kFp8>::kSharedBytes);
+    }
   };
   const auto with_size = [&](auto size) {
     if (group <= 2) return with_heads(size, std::integral_constant<int, 2>());
@@ -369,13 +383,14 @@ bool decode_attention_fits(const AttentionShape& shape) {
 }
 
 void prepare_decode_attention() {
+  const auto prepare = [](auto* kernel, int shared) {
+    allow_shared_bytes(kernel, static_cast<size_t>(shared));
+    CRIBLE_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                           cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  };
   for (const int64_t head_size : {64, 128}) {
     for (const int64_t group : {2, 4, 8}) {
-      for_kernel(head_size, group, [](auto* kernel, int shared) {
-        allow_shared_bytes(kernel, static_cast<size_t>(shared));
-        CRIBLE_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                               cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-      });
+      for (const KvType type : {KvType::kBf16, KvType::kFp8}) for_kernel(head_size, group, type, prepare);
     }
   }
 }
@@ -390,7 +405,7 @@ void decode_attention(const CudaStream& stream, const DecodeAttentionArgs& args,
     while (cluster > 1 && cluster * args.shape.kv_heads * args.rows > kBlocks) cluster /= 2;
   }
   CHECK(cluster >= 1 && cluster <= kMaxCluster, "a cluster of {}", cluster);
-  for_kernel(args.shape.head_size, args.shape.heads / args.shape.kv_heads, [&](auto* kernel, int shared) {
+  const auto enqueue = [&](auto* kernel, int shared) {
     launch(stream.get(),
            {.grid = dim3(static_cast<unsigned>(cluster), static_cast<unsigned>(args.shape.kv_heads),
                          static_cast<unsigned>(args.rows)),
@@ -399,7 +414,8 @@ void decode_attention(const CudaStream& stream, const DecodeAttentionArgs& args,
             .cluster = static_cast<unsigned>(cluster),
             .dependent = true},
            kernel, args);
-  });
+  };
+  for_kernel(args.shape.head_size, args.shape.heads / args.shape.kv_heads, args.cache.type, enqueue);
 }
 
 }  // namespace crible::cuda

@@ -1,6 +1,6 @@
 // Attention of a decode step with few sequences, fused with what stands around it: QK-norm and rotary
-// embedding of the new token, its K and V into the paged cache, split-context softmax, merge. Reads
-// 4·kv_heads·head_size bytes per cached token; at short contexts bound by latency, not by bytes.
+// embedding of the new token, its K and V into the paged cache (BF16 or FP8), split-context softmax, merge.
+// Reads 4·kv_heads·head_size bytes per cached token, FP8 half; at short contexts bound by latency.
 //
 // A cluster of blocks shares one KV head of one sequence, each with an equal stretch of the context.
 // Launched dependently: the cached keys and values of earlier steps are requested before the wait for

@@ -16,16 +16,25 @@ class DecodeAttentionCuda : public GpuTest {
   }
   void check(RandomValues& random, const AttentionShape& shape, const std::vector<int64_t>& contexts,
              int cluster, bool norm, RopePairing pairing) {
+    for (const KvType type : {KvType::kBf16, KvType::kFp8})
+      check(random, shape, contexts, cluster, norm, pairing, type);
+  }
+  void check(RandomValues& random, const AttentionShape& shape, const std::vector<int64_t>& contexts,
+             int cluster, bool norm, RopePairing pairing, KvType type) {
     std::vector<SequenceLengths> lengths;
     for (const int64_t context : contexts) lengths.push_back({context, 1});
-    PagedGpuCase c(random, shape, lengths);
+    PagedGpuCase c(random, shape, lengths, type);
+    // As the cache holds x: divided by the scale and rounded to its type.
+    const auto stored = [&](double x, double scale) {
+      const auto divided = static_cast<float>(x / scale);
+      return __float2bfloat16_rn(type == KvType::kFp8 ? from_fp8(to_fp8(divided)) : divided);
+    };
     const DeviceRopeTable device_table =
         DeviceRopeTable::upload(make_rope_table(test_rope_frequencies(shape.head_size), 8192, 1.0), pairing)
             .value();
     const int64_t all = shape.heads + 2 * shape.kv_heads;
     const Bf16s qkv = random_bf16(random, c.tokens * all * shape.head_size);
     const Bf16s q_norm = random_bf16(random, shape.head_size), k_norm = random_bf16(random, shape.head_size);
-    const Bf16s before = c.cache;
     std::vector<double> q;
     for (size_t s = 0; s < contexts.size(); ++s) {
       const auto head = [&](int64_t h) {
@@ -46,8 +55,8 @@ class DecodeAttentionCuda : public GpuTest {
         for (int64_t d = 0; d < shape.head_size; ++d) {
           const size_t at =
               static_cast<size_t>(((contexts[s] - 1) * shape.kv_heads + h) * shape.head_size + d);
-          c.keys[s][at] = __float2bfloat16_rn(static_cast<float>(k[static_cast<size_t>(d)]));
-          c.values[s][at] = head(shape.heads + shape.kv_heads + h)[d];
+          c.keys[s][at] = stored(k[static_cast<size_t>(d)], c.key_scale());
+          c.values[s][at] = stored(exact(head(shape.heads + shape.kv_heads + h)[d]), c.value_scale());
         }
       }
     }
@@ -72,17 +81,20 @@ class DecodeAttentionCuda : public GpuTest {
                       .cache = c.view(arrays.cache.data())},
                      cluster);
     finish();
-    // float32 inside: one rounding of the result, and the keys' rounding may fall the other way.
-    EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(q)), kBf16Epsilon)
-        << "cluster " << cluster;
-    const Bf16s cache = arrays.cache.host();
+    // float32 inside: one rounding of the result, and the new key's rounding may fall the other way. In FP8 that
+    // is a sixteenth of it, which counts where it is one of few.
+    const double bound = type == KvType::kFp8 ? 4 * kBf16Epsilon : kBf16Epsilon;
+    EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(q)), bound)
+        << "cluster " << cluster << (type == KvType::kFp8 ? ", FP8" : "");
+    const Bf16s cache = c.from_cache_bytes(arrays.cache.host());
     for (size_t s = 0; s < contexts.size(); ++s) {
       for (int64_t h = 0; h < shape.kv_heads; ++h) {
         const __nv_bfloat16* k = &cache[c.key_place(c.slots[s], h)];
         const __nv_bfloat16* expected = c.logical(c.keys, s, contexts[s] - 1, h);
         expect_each_near(Bf16s(k, k + shape.head_size),
-                         to_doubles(Bf16s(expected, expected + shape.head_size)), 2 * kBf16Epsilon,
-                         1e-6);  // both are rounded: they may be neighbours
+                         to_doubles(Bf16s(expected, expected + shape.head_size)),
+                         type == KvType::kFp8 ? 0x1p-3 : 2 * kBf16Epsilon,
+                         type == KvType::kFp8 ? 0x1p-9 : 1e-6);  // both are rounded: they may be neighbours
         EXPECT_EQ(0, std::memcmp(k + c.half_block(), c.logical(c.values, s, contexts[s] - 1, h),
                                  static_cast<size_t>(shape.head_size) * sizeof(__nv_bfloat16)));
       }

@@ -1,4 +1,5 @@
 #include "device/cuda/launch.h"
+#include "ops/attention/kv_element.cuh"
 #include "ops/kv_write/kv_write_cuda.h"
 #include "ops/rope/rope_rotate.cuh"
 
@@ -8,8 +9,9 @@ namespace {
 constexpr int kThreads = 128;
 
 // A group of kHeadSize / 8 lanes takes one head of one token.
-template <int kHeadSize>
+template <int kHeadSize, KvType kType>
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(KvWriteArgs a) {
+  using Element = KvElement<kType>;
   constexpr int kLanes = kHeadSize / kVector;
   const int64_t token = blockIdx.x;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -54,9 +56,11 @@ __global__ void __launch_bounds__(kThreads) kv_write_kernel(KvWriteArgs a) {
       store_vector(place, to_vector(turned));
     } else if (slot >= 0) {
       const int kv_head = (head - heads) % kv_heads;
-      __nv_bfloat16* cache = (is_k ? a.cache.k : a.cache.v) + block * a.cache.block_stride +
-                             (kv_head * a.shape.block_size + offset) * kHeadSize + lane * kVector;
-      store_vector(cache, to_vector(is_k ? turned : x));
+      auto* cache = static_cast<typename Element::Type*>(is_k ? a.cache.k : a.cache.v) +
+                    block * a.cache.block_stride + (kv_head * a.shape.block_size + offset) * kHeadSize +
+                    lane * kVector;
+      store_vector(cache, is_k ? Element::encode(turned, a.cache.k_scale)
+                               : Element::encode(x, a.cache.v_scale));
     }
   }
 }
@@ -67,8 +71,12 @@ void kv_write(const CudaStream& stream, const KvWriteArgs& args) {
   if (args.tokens == 0) return;
   CHECK(args.shape.head_size == 64 || args.shape.head_size == 128, "head size {}", args.shape.head_size);
   CHECK((args.q_norm == nullptr) == (args.k_norm == nullptr));
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads)},
-         args.shape.head_size == 128 ? &kv_write_kernel<128> : &kv_write_kernel<64>, args);
+  const bool wide = args.shape.head_size == 128;
+  auto* kernel = wide ? &kv_write_kernel<128, KvType::kBf16> : &kv_write_kernel<64, KvType::kBf16>;
+  if (args.cache.type == KvType::kFp8)
+    kernel = wide ? &kv_write_kernel<128, KvType::kFp8> : &kv_write_kernel<64, KvType::kFp8>;
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads)}, kernel,
+         args);
 }
 
 }  // namespace crible::cuda

@@ -12,7 +12,11 @@ class KvWriteCuda : public GpuTest {
  protected:
   void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm,
              bool with_bias) {
-    const PagedGpuCase c(random, shape, {{40, 3}, {17, 17}, {200, 1}});
+    for (const KvType type : {KvType::kBf16, KvType::kFp8}) check(random, shape, pairing, norm, with_bias, type);
+  }
+  void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm,
+             bool with_bias, KvType type) {
+    const PagedGpuCase c(random, shape, {{40, 3}, {17, 17}, {200, 1}}, type);
     const PagedGpuArrays arrays(c);
     const int64_t all = shape.heads + 2 * shape.kv_heads, width = all * shape.head_size;
     const DeviceRopeTable device_table =
@@ -39,7 +43,8 @@ class KvWriteCuda : public GpuTest {
                         .cache = c.view(arrays.cache.data())});
     finish();
     const Bf16s out = qkv_device.host();
-    Bf16s cache = arrays.cache.host(), untouched = c.cache;
+    const std::vector<uint8_t> before = c.cache_bytes();
+    Bf16s cache = c.from_cache_bytes(arrays.cache.host()), untouched = c.from_cache_bytes(before);
     for (int64_t t = 0; t < c.tokens; ++t) {
       for (int64_t h = 0; h < all; ++h) {
         const size_t place = static_cast<size_t>((t * all + h) * shape.head_size);
@@ -64,6 +69,11 @@ class KvWriteCuda : public GpuTest {
                              static_cast<double>(kEpsilon), pairing, c.positions[static_cast<size_t>(t)]);
         }
         const __nv_bfloat16* got = &out[place];
+        const bool in_fp8 = !is_q && type == KvType::kFp8;
+        if (in_fp8) {
+          // Half a step of E4M3's three bits; below 2^-6 its steps are 2^-9.
+          for (double& x : reference) x /= is_v ? c.value_scale() : c.key_scale();
+        }
         if (!is_q) {
           if (slots[static_cast<size_t>(t)] < 0) continue;
           const size_t at = c.key_place(slots[static_cast<size_t>(t)], (h - shape.heads) % shape.kv_heads) +
@@ -71,8 +81,8 @@ class KvWriteCuda : public GpuTest {
           got = &cache[at];
           std::copy(got, got + shape.head_size, &untouched[at]);
         }
-        expect_each_near(Bf16s(got, got + shape.head_size), reference, kBf16Epsilon,
-                         with_bias ? 4 * kBf16Epsilon : 1e-6 * 4);
+        expect_each_near(Bf16s(got, got + shape.head_size), reference, in_fp8 ? 0x1.1p-4 : kBf16Epsilon,
+                         in_fp8 ? 0x1.1p-10 : with_bias ? 4 * kBf16Epsilon : 1e-6 * 4);
       }
     }
     EXPECT_EQ(0, std::memcmp(cache.data(), untouched.data(), cache.size() * sizeof(__nv_bfloat16)))

@@ -1,0 +1,9 @@
+#include "ops/attention/flash2_fixed_run.cuh"
+
+namespace crible::cuda {
+
+Status flash2_run_fixed_128(const RunCall& call, const Flash2Plan& plan, cudaStream_t stream) {
+  return flash2_run_fixed<128, __nv_bfloat16>(call, plan, stream);
+}
+
+}  // namespace crible::cuda
