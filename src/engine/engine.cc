@@ -108,8 +108,10 @@ Status Engine::launch(const StepPlan& plan, LaunchedStep& step) {
 }
 
 Status Engine::finish(LaunchedStep& step) {
+  const TimePoint waiting = now();
   CRIBLE_TRY(const StepOutput output, runner_->collect());
   const TimePoint time = now();
+  counters_.device_wait_seconds += to_seconds(time - waiting);
   for (const LaunchedEntry& entry : step.entries) {
     entry.sequence->steps_under_way -= 1;
     // It may have ended since: by its last token, or cancelled.

@@ -64,6 +64,7 @@ struct EngineStats {
   int64_t reconfigurations = 0;
   int64_t finished_stop = 0, finished_length = 0, finished_cancelled = 0, finished_error = 0;
   double step_seconds = 0;                   // time spent in steps
+  double device_wait_seconds = 0;            // of it, spent waiting for the device; the rest is the host's work
   double last_reconfigure_seconds = 0;
 
   void count_step(int64_t tokens, double seconds) {

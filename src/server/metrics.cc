@@ -125,6 +125,8 @@ void render_engine(Exposition& out, const EngineStats& stats, const EngineDescri
   out.counter("crible:engine_steps_ahead_total", stats.steps_ahead,
               "Engine steps that were launched while the one before was still under way.");
   out.counter("crible:engine_step_seconds_total", stats.step_seconds, "Time spent in engine steps.");
+  out.counter("crible:engine_device_wait_seconds_total", stats.device_wait_seconds,
+              "Of the time in steps, that spent waiting for the device.");
   out.counter("crible:reconfigurations_total", stats.reconfigurations, "Live changes of configuration.");
   out.gauge("crible:last_reconfigure_seconds", stats.last_reconfigure_seconds,
             "How long the latest live change took.");
