@@ -5,10 +5,13 @@
 
 namespace crible::cuda {
 
-__device__ inline float exponential_to_one(float x) {
+// For x from exponential_constants::kLowest to 0; elsewhere any value. Without branches and conversions.
+__device__ inline float exponential_in_range(float x) {
   using namespace exponential_constants;
-  if (x < kLowest) return 0.0f;
-  const float n = rintf(__fmul_rn(x, kInverseLn2));
+  // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even, and leaves it in the low bits.
+  constexpr float kRound = 12582912.0f;
+  const float shifted = __fadd_rn(__fmul_rn(x, kInverseLn2), kRound);
+  const float n = __fadd_rn(shifted, -kRound);
   float r = __fmaf_rn(n, -kLn2High, x);
   r = __fmaf_rn(n, -kLn2Low, r);
   float p = kC7;
@@ -19,8 +22,13 @@ __device__ inline float exponential_to_one(float x) {
   p = __fmaf_rn(p, r, kC2);
   p = __fmaf_rn(p, r, 1.0f);
   p = __fmaf_rn(p, r, 1.0f);
-  // Above kLowest the power is a normal number, so one multiplication is exact where exponential.h needs two.
-  return __fmul_rn(p, __int_as_float((static_cast<int>(n) + 127) << 23));
+  // The power is a normal number, so one multiplication is exact where exponential.h needs two.
+  return __fmul_rn(p, __int_as_float((__float_as_int(shifted) << 23) + 0x3F800000));
+}
+
+__device__ inline float exponential_to_one(float x) {
+  const float value = exponential_in_range(x);
+  return x < exponential_constants::kLowest ? 0.0f : value;
 }
 
 }  // namespace crible::cuda

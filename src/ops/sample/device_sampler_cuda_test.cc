@@ -133,7 +133,7 @@ void expect_same_reports(const HostRow& row, const TokenLogprob* gpu, const Toke
   }
 }
 
-// Weights are the same bits on both; the GPU sums them without an error of order, to 2⁻⁴⁵ a token. A draw differs
+// Weights are the same bits on both; the GPU sums them without an error of order, to 2⁻⁴⁴ a token. A draw differs
 // where it falls within that of a token's bound, or where a set ends at another token because two are equally typical
 // in float32: seldom enough that one in a thousand would be a defect.
 TEST_F(DeviceSamplerCuda, DrawsAndReportsWhatTheCpuDoes) {

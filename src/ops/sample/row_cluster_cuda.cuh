@@ -17,8 +17,12 @@ inline constexpr int kRowThreads = 512;
 inline constexpr int kRowWarps = kRowThreads / 32;
 inline constexpr int kMostSums = 14;
 inline constexpr int kListed = kRowThreads;  // tokens of a list, one a thread
-// Weight 1 as fixed point: kMaxVocabulary tokens sum to less than 2⁶³.
-inline constexpr float kOne = 0x1p44f;
+// Of a row, for one thread: four at a time.
+inline constexpr int kFours = 4 * kClusterBlocks * kRowThreads;
+inline constexpr int kMostPerThread = 4 * ((kMaxVocabulary + kFours - 1) / kFours);
+// Weight 1 as fixed point: kMaxVocabulary tokens sum to less than 2⁶².
+inline constexpr int kOneBits = 43;
+inline constexpr float kOne = 0x1p43f;
 
 // Bits that order as the floats do; the two zeros are one.
 __device__ inline uint32_t key_of(float x) {
@@ -66,31 +70,48 @@ struct Row {
   int size;           // a multiple of 4
   int block;          // of the cluster
   int turn;           // which block_sums
-  float maximum;      // of the whole row
-  float temperature;  // above 0
+  float maximum;  // of the whole row
+  float temperature;
+  float inverse_temperature;
+  float reach;  // below the maximum; what is further down weighs nothing
 
+  // Beyond 2^±100 the nearest of the two is taken: no sum or quotient overflows then.
+  __device__ void set_temperature(float value) {
+    temperature = fminf(fmaxf(value, 0x1p-100f), 0x1p100f);
+    inverse_temperature = __frcp_rn(temperature);
+    reach = 32.0f * temperature;  // e⁻³² is less than half of the fixed point's unit
+  }
+  // (logit - maximum) / temperature, rounded as a division is, without its branches: a quotient within two units in
+  // the last place, then corrected twice by its exact remainder (Markstein 1990). For finite logits.
   __device__ float scaled(float logit) const {
     const float distance = logit - maximum;
-    return temperature == 1.0f ? distance : __fdiv_rn(distance, temperature);
+    float quotient = __fmul_rn(distance, inverse_temperature);
+    quotient = __fmaf_rn(__fmaf_rn(-quotient, temperature, distance), inverse_temperature, quotient);
+    return __fmaf_rn(__fmaf_rn(-quotient, temperature, distance), inverse_temperature, quotient);
   }
-  // Zero below half of the fixed point's unit, e⁻³¹.
   __device__ uint64_t weight(float logit) const {
-    if (logit - maximum < -32.0f * temperature) return 0;
-    return __float2ull_rn(exponential_to_one(scaled(logit)) * kOne);
+    const float value = __fmul_rn(exponential_in_range(scaled(logit)), kOne);
+    return __float2ull_rn(logit - maximum >= -reach ? value : 0.0f);
   }
 };
 
-// visit(logit, place in values) for this block's part of the row; a thread sees the same places every time.
+// visit(four logits, place of the first in values) for this block's part of the row; a thread sees the same places
+// every time.
 template <typename Visit>
-__device__ void for_each(const Row& row, Visit visit) {
+__device__ void for_each_four(const Row& row, Visit visit) {
 #pragma unroll 1
   for (int at = 4 * static_cast<int>(threadIdx.x); at < row.size; at += 4 * kRowThreads) {
     const float4 v = *reinterpret_cast<const float4*>(row.values + at);
-    visit(v.x, at);
-    visit(v.y, at + 1);
-    visit(v.z, at + 2);
-    visit(v.w, at + 3);
+    const float logits[4] = {v.x, v.y, v.z, v.w};
+    visit(logits, at);
   }
+}
+template <typename Visit>
+__device__ void for_each(const Row& row, Visit visit) {
+  for_each_four(row, [&](const float(&logits)[4], int at) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) visit(logits[j], at + j);
+  });
 }
 
 __device__ inline uint64_t warp_sum(uint64_t value) {

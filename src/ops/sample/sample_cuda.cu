@@ -50,28 +50,39 @@ struct Largest {
   __device__ uint64_t rank() const { return faulty ? kFault : rank_of(key_of(value), id); }
 };
 
-// Looks at this block's part of the row in global memory; kKeep: also copies it to shared memory.
-template <bool kKeep>
-__device__ Largest read_row(const Row& row, const float* logits, int64_t vocabulary) {
+// Looks at this block's part of the row in global memory; keep: also copies it to shared memory. A thread has kLoads
+// 16-byte loads under way at once, half of its share of the largest vocabularies in use; behind the row's end they
+// repeat its last.
+__device__ Largest read_row(const Row& row, const float* logits, int64_t vocabulary, bool keep) {
+  constexpr int kLoads = 5;
   const int thread = static_cast<int>(threadIdx.x);
   const float* source = logits + row.begin;
   const int present = static_cast<int>(min(static_cast<int64_t>(row.size), max(vocabulary - row.begin, int64_t{0})));
   Largest largest;
   if (reinterpret_cast<uintptr_t>(source) % 16 == 0 && present % 4 == 0) {
-#pragma unroll 4
-    for (int at = 4 * thread; at < present; at += 4 * kRowThreads) {
-      const float4 v = __ldg(reinterpret_cast<const float4*>(source + at));
-      largest.see(v.x, row.begin + at);
-      largest.see(v.y, row.begin + at + 1);
-      largest.see(v.z, row.begin + at + 2);
-      largest.see(v.w, row.begin + at + 3);
-      if (kKeep) *reinterpret_cast<float4*>(row.values + at) = v;
+#pragma unroll 1
+    for (int first = 4 * thread; first < present; first += kLoads * 4 * kRowThreads) {
+      float4 v[kLoads];
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int at = min(first + i * 4 * kRowThreads, present - 4);
+        v[i] = __ldg(reinterpret_cast<const float4*>(source + at));
+      }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int at = min(first + i * 4 * kRowThreads, present - 4);
+        largest.see(v[i].x, row.begin + at);
+        largest.see(v[i].y, row.begin + at + 1);
+        largest.see(v[i].z, row.begin + at + 2);
+        largest.see(v[i].w, row.begin + at + 3);
+        if (keep) *reinterpret_cast<float4*>(row.values + at) = v[i];
+      }
     }
   } else {
     for (int at = thread; at < row.size; at += kRowThreads) {
       const float logit = at < present ? __ldg(source + at) : -INFINITY;
       if (at < present) largest.see(logit, row.begin + at);
-      if (kKeep) row.values[at] = logit;
+      if (keep) row.values[at] = logit;
     }
   }
   return largest;
@@ -129,7 +140,8 @@ __device__ void drop_unlikely(const Row& row, float min_p) {
   constexpr float kMargin = 1e-4f;
   const float reach = row.temperature * (kMargin - (1.0f + kMargin) * logf(min_p));
   for_each(row, [&](float logit, int at) {
-    if (logit - row.maximum < -reach || exponential_to_one(row.scaled(logit)) < min_p) row.values[at] = -INFINITY;
+    // Not >=: an impossible one has no quotient.
+    if (logit - row.maximum < -reach || !(exponential_to_one(row.scaled(logit)) >= min_p)) row.values[at] = -INFINITY;
   });
 }
 
@@ -147,41 +159,40 @@ __device__ void drop_atypical(Row& row, float typical_p) {
   });
   add_over_cluster(row, sums);
   order.mean = -static_cast<double>(sums.mass[1]) / static_cast<double>(sums.mass[0]);
-  constexpr uint64_t kAny = uint64_t{1} << 32;
-  const uint64_t cut = select_leading<Measure::kWeight>(row, order, kAny, typical_p);
+  constexpr uint64_t kAnyDrawable = uint64_t{ByTypicality::kFarthest} << 32;
+  const uint64_t cut = select_leading<Measure::kWeight>(row, order, kAnyDrawable, typical_p);
   for_each(row, [&](float logit, int at) {
     if (rank_of(order.key(logit), row.begin + at) < cut) row.values[at] = -INFINITY;
   });
 }
 
-// The first id at which the running weight of the tokens from `cut` up exceeds a number below their whole
-// weight. Each warp has a contiguous stretch of ids.
+// The first id at which the running weight of the tokens from `cut` up exceeds a number below their whole weight.
+// Each thread has a contiguous run of ids, of odd length: a warp then reads 32 banks. A warp looks through the run in
+// which the number falls.
 __device__ int32_t draw(Row& row, uint64_t cut, uint64_t seed, int64_t position) {
   RowExchange& exchange = *row.exchange;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int stretch = (row.size + kRowWarps - 1) / kRowWarps;
-  const int begin = min(row.size, warp * stretch);
-  const int end = min(row.size, begin + stretch);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % 32;
+  const int length = (row.size + kRowThreads - 1) / kRowThreads | 1;
+  const int begin = thread * length;
   const auto weight_at = [&](int at) {
-    if (at >= end) return uint64_t{0};
+    if (at >= row.size) return uint64_t{0};
     const float logit = row.values[at];
     return rank_of(key_of(logit), row.begin + at) >= cut ? row.weight(logit) : uint64_t{0};
   };
   __syncthreads();
   uint64_t mass = 0;
-  for (int at = begin + lane; at < end; at += 32) mass += weight_at(at);
-  mass = warp_sum(mass);
-  if (lane == 0) exchange.warp_sums[warp][1] = mass;
-  const uint64_t after = running_sum(exchange, lane == 0 ? mass : 0);
-  uint64_t before = __shfl_sync(~0u, after, 0) - mass;  // weight of this block's warps before this one
+#pragma unroll 4
+  for (int i = 0; i < length; ++i) mass += weight_at(begin + i);
+  const uint64_t after = running_sum(exchange, mass);
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-  if (threadIdx.x < kClusterBlocks) {
-    uint64_t whole = 0;
-    for (int w = 0; w < kRowWarps; ++w) whole += exchange.warp_sums[w][1];
-    *cluster.map_shared_rank(&exchange.block_sums[row.turn][row.block][0], threadIdx.x) = whole;
+  if (thread == kRowThreads - 1) {
+    for (int b = 0; b < kClusterBlocks; ++b) {
+      *cluster.map_shared_rank(&exchange.block_sums[row.turn][row.block][0], b) = after;
+    }
   }
   cluster.sync();
+  uint64_t before = after - mass;
   uint64_t total = 0;
   for (int b = 0; b < kClusterBlocks; ++b) {
     if (b == row.block) before += total;
@@ -189,26 +200,27 @@ __device__ int32_t draw(Row& row, uint64_t cut, uint64_t seed, int64_t position)
   }
   row.turn ^= 1;
   const uint64_t target = draw_below(seed, position, total);
+  const uint32_t holds = __ballot_sync(~0u, target >= before && target - before < mass);
   bool found = false;
   int id = 0;
-  if (target >= before && target - before < mass) {
-    uint64_t rest = target - before;
-    for (int first = begin; first < end; first += 32) {
-      uint64_t running = weight_at(first + lane);
-      const uint64_t sum = warp_sum(running);
-      if (rest >= sum) {
-        rest -= sum;
-        continue;
-      }
+  if (holds != 0) {
+    const int holder = __ffs(static_cast<int>(holds)) - 1;
+    uint64_t rest = target - __shfl_sync(~0u, before, holder);
+    const int run = __shfl_sync(~0u, begin, holder);
+    for (int first = 0; first < length; first += 32) {
+      uint64_t running = first + lane < length ? weight_at(run + first + lane) : 0;
 #pragma unroll
       for (int offset = 1; offset < 32; offset *= 2) {
         const uint64_t other = __shfl_up_sync(~0u, running, offset);
         if (lane >= offset) running += other;
       }
       const uint32_t beyond = __ballot_sync(~0u, running > rest);
-      found = lane == __ffs(static_cast<int>(beyond)) - 1;
-      id = row.begin + first + lane;
-      break;
+      if (beyond != 0) {
+        found = lane == __ffs(static_cast<int>(beyond)) - 1;
+        id = row.begin + run + first + lane;
+        break;
+      }
+      rest -= __shfl_sync(~0u, running, 31);
     }
   }
   return static_cast<int32_t>(from_owner(row, found, static_cast<uint64_t>(id)));
@@ -229,7 +241,7 @@ __device__ int32_t choose(Row& row, const SampleRow& parameters, int64_t vocabul
 
 // The raw row is kept, with its maximum.
 __device__ void report(Row& row, const float* logits, int32_t token, int32_t wanted, TokenLogprob* out) {
-  row.temperature = 1.0f;
+  row.set_temperature(1.0f);
   const float own = __ldg(logits + token);
   const uint64_t own_rank = rank_of(key_of(own), token);
   RowSums<1, 1> sums;
@@ -279,13 +291,11 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
   const int64_t present = min(static_cast<int64_t>(part), max(a.vocabulary - row.begin, int64_t{0}));
   row.size = static_cast<int>((present + 3) / 4 * 4);
   row.turn = 0;
-  row.temperature = parameters.temperature;
+  row.set_temperature(parameters.temperature);
 
   const bool adjusted = !parameters.lists.empty();
   const bool draws = parameters.given < 0 && parameters.temperature > 0;
-  Largest largest = adjusted || draws || parameters.logprobs != kNoLogprobs
-                        ? read_row<true>(row, logits, a.vocabulary)
-                        : read_row<false>(row, logits, a.vocabulary);
+  Largest largest = read_row(row, logits, a.vocabulary, adjusted || draws || parameters.logprobs != kNoLogprobs);
   if (adjusted) {
     __syncthreads();
     adjust(row, parameters.lists, a.lists + parameters.lists.first);
@@ -308,7 +318,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
   if (parameters.logprobs == kNoLogprobs || token < 0) return;
   if (changed) {
     __syncthreads();
-    largest = read_row<true>(row, logits, a.vocabulary);
+    largest = read_row(row, logits, a.vocabulary, true);
     row.maximum = value_of(static_cast<uint32_t>(max_over_cluster(row, largest.rank()) >> 32));
   }
   report(row, logits, token, parameters.logprobs, a.logprobs + index * a.logprobs_stride);

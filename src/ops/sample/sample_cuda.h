@@ -4,9 +4,9 @@
 //
 // A cluster of eight blocks has one row, which it keeps in shared memory: the logits are read once, and once
 // more where log-probabilities are wanted beside anything that changes them. Each filter costs two to four passes
-// over shared memory (select_tokens_cuda.cuh). Weights are those of the CPU, bit for bit, summed as 44-bit fixed
+// over shared memory (select_tokens_cuda.cuh). Weights are those of the CPU, bit for bit, summed as 43-bit fixed
 // point: no result depends on an order of additions. What may differ from the CPU, whose sums are rounded:
-// a draw, or a token at the very edge of a top-p or typical-p set, that falls within 2⁻⁴⁴ a token of the whole.
+// a draw, or a token at the very edge of a top-p or typical-p set, that falls within 2⁻⁴⁴ a token of the bound.
 #pragma once
 
 #include <cstdint>

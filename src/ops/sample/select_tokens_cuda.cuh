@@ -1,7 +1,7 @@
 // The smallest leading set of a row's tokens that holds a number of them (top-k) or a share of their weight (top-p,
 // typical-p), in a given order. The place of its last token is searched for over the 32 ordered bits of the keys,
 // eight ways at a time, until few enough tokens are left to be sorted: two to four passes over the row for logits of
-// any spread, at most eleven for keys; equal keys by the thousand are then searched by id.
+// any spread, fourteen at most; equal keys by the thousand are then searched by id.
 // Included by .cu files.
 #pragma once
 
@@ -18,6 +18,8 @@ struct ByLogit {
 
   __device__ explicit ByLogit(const Row& row) : maximum(row.maximum), temperature(row.temperature) {}
   __device__ uint32_t key(float logit) const { return key_of(logit); }
+  __device__ static float value(uint32_t key) { return value_of(key); }
+  __device__ static uint32_t key_of_value(float value) { return key_of(value); }
   __device__ uint32_t top() const { return key_of(maximum); }
   __device__ uint32_t first_bound(int i) const {
     return key_of(maximum - static_cast<float>(1 << (kBounds - 2 - i)) * 0.5f * temperature);
@@ -29,15 +31,18 @@ struct ByLogit {
 // key 0.
 struct ByTypicality {
   static constexpr uint32_t kNearest = 0x80000000u;
+  static constexpr uint32_t kFarthest = kNearest - 0x43000000u;  // 128: x is never below exponential_constants::kLowest
   double maximum;
   double inverse_temperature;
   double mean;
 
   __device__ uint32_t key(float logit) const {
     const double x = (static_cast<double>(logit) - maximum) * inverse_temperature;
-    if (x < static_cast<double>(exponential_constants::kLowest)) return 0;
-    return kNearest - __float_as_uint(static_cast<float>(fabs(x - mean)));
+    const uint32_t key = kNearest - __float_as_uint(static_cast<float>(fabs(x - mean)));
+    return x < static_cast<double>(exponential_constants::kLowest) ? 0 : key;
   }
+  __device__ static float value(uint32_t key) { return __uint_as_float(kNearest - key); }
+  __device__ static uint32_t key_of_value(float value) { return kNearest - __float_as_uint(value); }
   __device__ uint32_t top() const { return kNearest; }
   __device__ uint32_t first_bound(int i) const {
     return kNearest - __float_as_uint(static_cast<float>(1 << (kBounds - 2 - i)) * 0.25f);
@@ -58,6 +63,7 @@ struct SearchInterval {
 // Of the tokens that take part, the place that is searched: by keys, or by ids among those of one key.
 template <typename Order>
 struct PlaceByKey {
+  static constexpr bool kKeys = true;
   const Order& order;
   uint64_t cut;  // tokens of lower rank take no part
 
@@ -68,6 +74,7 @@ struct PlaceByKey {
 };
 template <typename Order>
 struct PlaceById {
+  static constexpr bool kKeys = false;
   const Order& order;
   uint64_t cut;
   uint32_t key;
@@ -78,28 +85,67 @@ struct PlaceById {
   }
 };
 
+// One thread's. A weight's low bits are summed apart from its high bits, above which the count has its place:
+// two additions of 32 bits without carry.
+struct BoundSums {
+  static constexpr int kLowBits = 25;
+  static constexpr uint32_t kOneToken = 1u << 25;
+  static_assert(uint64_t{kMostPerThread} << kLowBits < uint64_t{1} << 32);
+  static_assert(uint64_t{kMostPerThread} << (kOneBits - kLowBits) < kOneToken);
+  static_assert(uint64_t{kMostPerThread} * kOneToken < uint64_t{1} << 32);
+  uint32_t low[kBounds] = {};
+  uint32_t high_and_count[kBounds] = {};
+
+  __device__ uint64_t mass(int i) const {
+    return low[i] + (uint64_t{high_and_count[i] % kOneToken} << kLowBits);
+  }
+  __device__ uint32_t count(int i) const { return high_and_count[i] / kOneToken; }
+};
+
 // Sums of what lies between each bound and high. bounds ascend.
 template <Measure kMeasure, typename Place>
 __device__ void measure_above(Row& row, const Place& placed, const uint32_t (&bounds)[kBounds], uint32_t high,
                               RowSums<kBounds, kBounds>& sums) {
-  for_each(row, [&](float logit, int at) {
-    uint32_t place;
-    if (!placed.place(logit, row.begin + at, bounds[0], high, place)) return;
-    const uint64_t weight = kMeasure == Measure::kWeight ? row.weight(logit) : 0;
+  constexpr bool kWeighs = kMeasure == Measure::kWeight;
+  BoundSums own;
+  for_each_four(row, [&](const float(&logits)[4], int at) {
+    uint32_t places[4];
+    bool any = false;
 #pragma unroll
-    for (int i = 0; i < kBounds; ++i) {
-      if (place >= bounds[i]) {
-        if (kMeasure == Measure::kWeight) sums.mass[i] += weight;
-        ++sums.count[i];
+    for (int j = 0; j < 4; ++j) {
+      // Place 0 is below every bound.
+      if (!placed.place(logits[j], row.begin + at + j, bounds[0], high, places[j])) places[j] = 0;
+      any |= places[j] != 0;
+    }
+    if (!any) return;
+    uint64_t weights[4] = {};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (kWeighs) weights[j] = row.weight(logits[j]);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const uint32_t low = static_cast<uint32_t>(weights[j]) % (1u << BoundSums::kLowBits);
+      const uint32_t rest = BoundSums::kOneToken + static_cast<uint32_t>(weights[j] >> BoundSums::kLowBits);
+#pragma unroll
+      for (int i = 0; i < kBounds; ++i) {
+        if (places[j] < bounds[i]) continue;
+        if (kWeighs) own.low[i] += low;
+        own.high_and_count[i] += rest;
       }
     }
   });
-  if constexpr (kMeasure == Measure::kWeight) {
+  if constexpr (kWeighs) {
+#pragma unroll
+    for (int i = 0; i < kBounds; ++i) {
+      sums.mass[i] = own.mass(i);
+      sums.count[i] = own.count(i);
+    }
     add_over_cluster(row, sums);
   } else {
     RowSums<1, kBounds> counts;
 #pragma unroll
-    for (int i = 0; i < kBounds; ++i) counts.count[i] = sums.count[i];
+    for (int i = 0; i < kBounds; ++i) counts.count[i] = own.count(i);
     add_over_cluster(row, counts);
 #pragma unroll
     for (int i = 0; i < kBounds; ++i) {
@@ -126,13 +172,39 @@ __device__ inline SearchInterval narrowed(const SearchInterval& old, const uint3
   return next;
 }
 
-template <Measure kMeasure, typename Place>
-__device__ SearchInterval narrow(Row& row, const Place& placed, SearchInterval interval, uint64_t wanted) {
-  while (interval.inside > kListed && interval.high - interval.low > 1) {
-    const uint32_t step = (interval.high - interval.low + kBounds) / (kBounds + 1);
-    uint32_t bounds[kBounds];
+// Bounds that divide the interval equally, in places; the last may lie at or above high.
+__device__ inline void divide_places(const SearchInterval& interval, uint32_t (&bounds)[kBounds]) {
+  const uint32_t step = (interval.high - interval.low + kBounds) / (kBounds + 1);
 #pragma unroll
-    for (int i = 0; i < kBounds; ++i) bounds[i] = interval.low + static_cast<uint32_t>(i + 1) * step;
+  for (int i = 0; i < kBounds; ++i) bounds[i] = interval.low + static_cast<uint32_t>(i + 1) * step;
+}
+
+// The same in the values that keys stand for: floats lie so densely around 0 that equal steps of keys say little
+// about how tokens are spread.
+template <typename Order>
+__device__ void divide_values(const Order& order, const SearchInterval& interval, uint32_t (&bounds)[kBounds]) {
+  const float low = order.value(interval.low);
+  const float high = order.value(interval.high - 1);
+#pragma unroll
+  for (int i = 0; i < kBounds; ++i) {
+    const float share = static_cast<float>(i + 1) / (kBounds + 1);
+    const uint32_t bound = order.key_of_value(__fadd_rn(__fmul_rn(low, 1.0f - share), __fmul_rn(high, share)));
+    bounds[i] = min(max(bound, i == 0 ? interval.low + 1 : bounds[i == 0 ? 0 : i - 1]), interval.high);
+  }
+}
+
+// By equal steps of values at first, then by equal steps of places, which end after eleven passes at most.
+template <Measure kMeasure, typename Order, typename Place>
+__device__ SearchInterval narrow(Row& row, const Order& order, const Place& placed, SearchInterval interval,
+                                 uint64_t wanted) {
+  constexpr int kByValue = 3;
+  for (int pass = 0; interval.inside > kListed && interval.high - interval.low > 1; ++pass) {
+    uint32_t bounds[kBounds];
+    if (Place::kKeys && pass < kByValue) {
+      divide_values(order, interval, bounds);
+    } else {
+      divide_places(interval, bounds);
+    }
     RowSums<kBounds, kBounds> sums;
     measure_above<kMeasure>(row, placed, bounds, interval.high, sums);
     interval = narrowed(interval, bounds, sums, wanted);
@@ -181,11 +253,11 @@ __device__ uint64_t select_leading(Row& row, const Order& order, uint64_t cut, L
     wanted = max(uint64_t{1}, static_cast<uint64_t>(share));
   }
   SearchInterval interval = narrowed({bounds[0], high, 0, sums.count[0]}, bounds, sums, wanted);
-  interval = narrow<kMeasure>(row, by_key, interval, wanted);
+  interval = narrow<kMeasure>(row, order, by_key, interval, wanted);
   if (interval.inside <= kListed) return last_of_set<kMeasure>(row, order, by_key, interval, wanted);
   const PlaceById<Order> by_id = {order, cut, interval.low};
   const SearchInterval all_ids = {1, kMaxVocabulary + 1, interval.above, interval.inside};
-  return last_of_set<kMeasure>(row, order, by_id, narrow<kMeasure>(row, by_id, all_ids, wanted), wanted);
+  return last_of_set<kMeasure>(row, order, by_id, narrow<kMeasure>(row, order, by_id, all_ids, wanted), wanted);
 }
 
 }  // namespace crible::cuda
