@@ -263,8 +263,9 @@ class Worker {
   RowState total_;
 };
 
-const AttentionKernels& kernels_for(CpuIsa isa) {
+const AttentionKernels& kernels_for(CpuIsa isa, [[maybe_unused]] int64_t head_size) {
 #if defined(__x86_64__)
+  if (isa >= CpuIsa::kAvx512 && head_size % 16 == 0) return attention_kernels_avx512();
   if (isa >= CpuIsa::kAvx2) return attention_kernels_avx2();
 #endif
   return attention_kernels_scalar();
@@ -332,7 +333,7 @@ void attention(Stream& stream, const BatchView& batch, const AttentionArgs& args
   if (batch.num_tokens == 0) return;
 
   const int64_t group = args.heads / cache.kv_heads;
-  const AttentionKernels& kernels = kernels_for(stream.isa());
+  const AttentionKernels& kernels = kernels_for(stream.isa(), cache.head_size);
   const Call call = {batch, args, kernels, kernels_of(kernels, cache.dtype), group, tokens_per_unit(group) * group};
   const ScratchLayout layout = scratch_layout(batch.num_tokens * args.heads, std::max(kRowsPerUnit, args.heads),
                                               cache.head_size, stream.threads());

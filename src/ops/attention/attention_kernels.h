@@ -60,6 +60,7 @@ struct AttentionKernels {
 const AttentionKernels& attention_kernels_scalar();
 #if defined(__x86_64__)
 const AttentionKernels& attention_kernels_avx2();
+const AttentionKernels& attention_kernels_avx512();  // head sizes in multiples of 16
 #endif
 
 }  // namespace crible
