@@ -3,13 +3,26 @@
 #include "base/units.h"
 
 namespace crible::cuda {
+namespace {
 
-int64_t DecodeGraphs::padded_rows(int64_t rows) const {
+int64_t bucket_of(int64_t rows) {
   constexpr int64_t kStep = 8;
   constexpr int64_t kWideStep = 16;
   constexpr int64_t kWideFrom = 64;
-  if (fused(rows)) return rows;
   return round_up(rows, rows <= kWideFrom ? kStep : kWideStep);
+}
+
+}  // namespace
+
+int64_t DecodeGraphs::most_padded_rows(int64_t rows) { return bucket_of(rows); }
+
+int64_t DecodeGraphs::padded_rows(int64_t rows) const { return fused(rows) ? rows : bucket_of(rows); }
+
+Result<CudaGraph> DecodeGraphs::capture(const CudaStream& stream, bool use_fused) {
+  return CudaGraph::capture(stream, [&] {
+    return use_fused ? decoder_->decode_fused(stream, batch_.device(), *cache_, logits_)
+                     : decoder_->forward(stream, batch_.device(), *cache_, logits_);
+  });
 }
 
 Status DecodeGraphs::run(const CudaStream& stream, const BatchView& batch) {
@@ -19,12 +32,30 @@ Status DecodeGraphs::run(const CudaStream& stream, const BatchView& batch) {
   if (!use_fused) CRIBLE_RETURN_IF_ERROR(decoder_->plan(stream, batch_.plan_input(/*graph=*/true)));
   CudaGraph& graph = graphs_[rows];
   if (graph.empty()) {
-    CRIBLE_TRY(graph, CudaGraph::capture(stream, [&] {
-                 return use_fused ? decoder_->decode_fused(stream, batch_.device(), *cache_, logits_)
-                                  : decoder_->forward(stream, batch_.device(), *cache_, logits_);
-               }));
+    CRIBLE_TRY(graph, capture(stream, use_fused));
   }
   return graph.launch(stream);
+}
+
+Result<bool> DecodeGraphs::capture_next(const CudaStream& stream, int64_t max_rows) {
+  int64_t rows = padded_rows(1);
+  while (graphs_.contains(rows)) {
+    if (rows >= max_rows) return false;
+    rows = padded_rows(rows + 1);
+  }
+  // A batch of padding alone: what a graph holds does not depend on the sequences.
+  const int32_t none = 0;
+  const BatchView empty = {.token_ids = &none,
+                           .positions = &none,
+                           .query_start = &none,
+                           .context_length = &none,
+                           .block_table = &none,
+                           .logit_rows = &none};
+  CRIBLE_RETURN_IF_ERROR(batch_.send(stream, empty, rows));
+  const bool use_fused = fused(rows);
+  if (!use_fused) CRIBLE_RETURN_IF_ERROR(decoder_->plan(stream, batch_.plan_input(/*graph=*/true)));
+  CRIBLE_TRY(graphs_[rows], capture(stream, use_fused));
+  return true;
 }
 
 }  // namespace crible::cuda

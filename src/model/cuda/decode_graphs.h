@@ -1,5 +1,5 @@
 // A decode step as one graph launch, per batch size: exact sizes where the fused kernels serve, buckets above
-// (the batch is padded to the next). Captured on first use; capture(rows) makes one ahead of need.
+// (the batch is padded to the next). Captured on first use, or ahead of need by capture_next().
 #pragma once
 
 #include <cstdint>
@@ -22,16 +22,25 @@ class DecodeGraphs {
                DecodePath path = DecodePath::kBest)
       : decoder_(&decoder), cache_(&cache), batch_(std::move(batch)), logits_(logits), path_(path) {}
 
+  // Room that a batch of this size may be padded to, whatever the decoder.
+  static int64_t most_padded_rows(int64_t rows);
   // The number of sequences that a batch of this size is padded to.
   int64_t padded_rows(int64_t rows) const;
+  bool fused(int64_t rows) const { return path_ == DecodePath::kBest && decoder_->fused_fits(rows); }
+  bool captured(int64_t rows) const { return graphs_.contains(padded_rows(rows)); }
+
   // Enqueues one step: every sequence has one token and wants its logits.
   Status run(const CudaStream& stream, const BatchView& batch);
+  // Captures the smallest batch size up to max_rows that is not captured; false if all are. Overwrites the step
+  // arrays: nothing may be under way.
+  Result<bool> capture_next(const CudaStream& stream, int64_t max_rows);
   // Forgets the graphs: after a change of the decoder's schedule.
   void clear() { graphs_.clear(); }
   StepBatch& batch() { return batch_; }
 
  private:
-  bool fused(int64_t rows) const { return path_ == DecodePath::kBest && decoder_->fused_fits(rows); }
+  // Of the step arrays last sent, all of one token.
+  Result<CudaGraph> capture(const CudaStream& stream, bool use_fused);
 
   Decoder* decoder_;
   const KvPool* cache_;

@@ -26,7 +26,8 @@ struct DeviceStep {
   int64_t num_tokens = 0;
   int64_t num_sequences = 0;
   int64_t num_logit_rows = 0;
-  const int32_t* token_ids = nullptr;
+  const int32_t* token_ids = nullptr;  // below -1: drawn[-2 - id]
+  const int32_t* drawn = nullptr;      // what the step before drew
   const int32_t* positions = nullptr;
   const int64_t* slots = nullptr;
   const int32_t* context_length = nullptr;
@@ -37,6 +38,9 @@ struct DeviceStep {
 class StepBatch {
  public:
   static Result<StepBatch> create(const StepLimits& limits);
+  static int64_t bytes_for(const StepLimits& limits) { return lay_out(limits).bytes; }  // on the device
+  // Where the tokens of the step before lie on the device.
+  void read_drawn_from(const int32_t* tokens) { device_.drawn = tokens; }
 
   // Packs the host arrays of `batch` and enqueues their copy. Sequences with one query token come first.
   // padded_sequences above batch.num_sequences adds sequences of one token that write nowhere and whose

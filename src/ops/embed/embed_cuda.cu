@@ -9,7 +9,8 @@ constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedArgs a) {
   const int64_t token = blockIdx.x;
-  const int32_t id = a.token_ids[token];
+  const int32_t named = a.token_ids[token];
+  const int32_t id = named < -1 && a.drawn != nullptr ? a.drawn[-2 - named] : named;
   const bool known = id >= 0 && id < a.vocabulary;
   for (int64_t column = threadIdx.x * kVector; column < a.columns; column += kThreads * kVector) {
     const float zeros[kVector] = {};
