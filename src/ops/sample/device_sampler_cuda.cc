@@ -41,7 +41,8 @@ int64_t DeviceSampler::bytes_for(const DeviceSamplerLimits& limits) {
 
 Result<DeviceSampler> DeviceSampler::create(const DeviceSamplerLimits& limits) {
   if (limits.vocabulary > kMaxVocabulary) {
-    return fail(ErrorCode::kUnsupported, "the model has {} tokens, drawing on the GPU is limited to {}; use the CPU",
+    return fail(ErrorCode::kUnsupported,
+                "the model has {} tokens, drawing on the GPU is limited to {}; use the CPU",
                 limits.vocabulary, kMaxVocabulary);
   }
   DeviceSampler sampler;
@@ -75,27 +76,30 @@ Status DeviceSampler::send_round(const CudaStream& stream, int64_t first) {
   const size_t slot = next_staging_;
   next_staging_ = 1 - slot;
   CRIBLE_RETURN_IF_ERROR(sent_[slot].synchronize());
-  const std::span<std::byte> target(staging_[slot].as<std::byte>(), static_cast<size_t>(staging_[slot].bytes()));
+  const std::span<std::byte> target(staging_[slot].as<std::byte>(),
+                                    static_cast<size_t>(staging_[slot].bytes()));
   const PackedRows packed = pack_rows(rows_.subspan(static_cast<size_t>(first)), limits_.vocabulary, target);
   round_first_ = first;
   round_rows_ = packed.rows;
   round_lists_at_ = packed.lists_at;
-  CRIBLE_RETURN_IF_ERROR(status_of(cudaMemcpyAsync(parameters_.data(), target.data(), static_cast<size_t>(packed.bytes),
-                                                   cudaMemcpyHostToDevice, stream.get()),
-                                   "send sampling parameters"));
+  CRIBLE_RETURN_IF_ERROR(
+      status_of(cudaMemcpyAsync(parameters_.data(), target.data(), static_cast<size_t>(packed.bytes),
+                                cudaMemcpyHostToDevice, stream.get()),
+                "send sampling parameters"));
   return sent_[slot].record(stream);
 }
 
 Status DeviceSampler::enqueue(const CudaStream& stream, const float* logits) {
   while (true) {
-    const SampleArgs all = {.logits = logits,
-                            .rows = round_rows_,
-                            .vocabulary = limits_.vocabulary,
-                            .parameters = parameters_.as<SampleRow>(),
-                            .tokens = results_.as<int32_t>(),
-                            .lists = reinterpret_cast<const uint32_t*>(parameters_.as<std::byte>() + round_lists_at_),
-                            .logprobs = logprobs_in(limits_, results_.as<std::byte>()),
-                            .logprobs_stride = logprobs_stride(limits_)};
+    const SampleArgs all = {
+        .logits = logits,
+        .rows = round_rows_,
+        .vocabulary = limits_.vocabulary,
+        .parameters = parameters_.as<SampleRow>(),
+        .tokens = results_.as<int32_t>(),
+        .lists = reinterpret_cast<const uint32_t*>(parameters_.as<std::byte>() + round_lists_at_),
+        .logprobs = logprobs_in(limits_, results_.as<std::byte>()),
+        .logprobs_stride = logprobs_stride(limits_)};
     SampleArgs round = all;
     round.logits += round_first_ * all.vocabulary;
     round.tokens += round_first_;

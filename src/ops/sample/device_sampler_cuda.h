@@ -1,9 +1,9 @@
 // Draws the tokens of a step on the GPU: sends the rows' parameters, enqueues the choice, brings tokens and
 // log-probabilities back. Everything goes through one stream, in this order for every step:
 //   send() · enqueue() · fetch_async() · (the caller waits) · the results that fetch_async() named
-// Step N + 1 may be sent, enqueued and fetched while the results of N are read: there are two sets of staging and of
-// results. Allocates nothing and does not wait for the GPU, but for staging still being copied two steps later.
-// Owned and used by one thread.
+// Step N + 1 may be sent, enqueued and fetched while the results of N are read: there are two sets of staging
+// and of results. Allocates nothing and does not wait for the GPU, but for staging still being copied two
+// steps later. Owned and used by one thread.
 #pragma once
 
 #include <array>
@@ -23,15 +23,15 @@ struct DeviceSamplerLimits {
   int64_t max_rows = 1;
   int64_t vocabulary = 1;
   int32_t max_logprobs = 0;  // largest SampleRow::logprobs
-  // Room for the adjustments of a step's rows. A step with more is drawn in several rounds, each of which waits for the
-  // copy of the one two before; a single row always fits.
+  // Room for the adjustments of a step's rows. A step with more is drawn in several rounds, each of which
+  // waits for the copy of the one two before; a single row always fits.
   int64_t list_bytes = 8 * kMiB;
 };
 
 // In pinned memory, row by row. Written when the stream has come to the copy; valid until the second next
 // fetch_async().
 struct SampledRows {
-  std::span<const TokenId> tokens;  // -1: a fault (sample.h)
+  std::span<const TokenId> tokens;         // -1: a fault (sample.h)
   const TokenLogprob* logprobs = nullptr;  // those of row 0; undefined where a row asks for none
   int64_t logprobs_stride = 0;             // 1 + max_logprobs
 
@@ -44,7 +44,8 @@ class DeviceSampler {
   // On the device, for the memory plan; twice as much is pinned on the host.
   static int64_t bytes_for(const DeviceSamplerLimits& limits);
 
-  // The parameters of the step's rows. They and their adjustments must stay as they are until enqueue() returns.
+  // The parameters of the step's rows. They and their adjustments must stay as they are until enqueue()
+  // returns.
   Status send(const CudaStream& stream, std::span<const crible::SampleRow> rows);
   // logits: [rows, vocabulary] on the device; left as they are. Of a step whose adjustments fit in one round
   // (one_round()) this may be captured into a graph, for its number of rows.
@@ -55,8 +56,8 @@ class DeviceSampler {
   // [rows] of the step last enqueued, at a fixed address: what the next step's embedding reads.
   const int32_t* device_tokens() const { return results_.as<int32_t>(); }
 
-  // Of the rows last sent: whether one has adjustments that change with each token drawn. The next step's rows can then
-  // not be made before the tokens are known on the host.
+  // Of the rows last sent: whether one has adjustments that change with each token drawn. The next step's
+  // rows can then not be made before the tokens are known on the host.
   bool follows_output() const { return follows_output_; }
   bool one_round() const { return round_rows_ == std::ssize(rows_); }
 

@@ -59,20 +59,23 @@ struct Adjusted {
 
 HostRow random_row(RandomValues& random, int64_t vocabulary) {
   const auto pick = [&](int64_t one_in) { return random.integer(0, one_in - 1) == 0; };
-  HostRow row = {.temperature = pick(6) ? 0.0f : pick(2) ? 1.0f : 0.2f + 2.0f * static_cast<float>(random.uniform()),
+  HostRow row = {.temperature = pick(6)   ? 0.0f
+                                : pick(2) ? 1.0f
+                                          : 0.2f + 2.0f * static_cast<float>(random.uniform()),
                  .seed = random.bits(),
                  .position = random.integer(0, int64_t{1} << 40)};
   if (pick(4)) row.min_p = static_cast<float>(std::exp(-7.0 * random.uniform()));
   if (pick(4)) row.typical_p = 1.0f - static_cast<float>(random.uniform());
   if (pick(2)) row.top_p = 1.0f - static_cast<float>(random.uniform());
-  if (pick(2)) row.top_k = static_cast<int32_t>(pick(3) ? random.integer(1, 2 * vocabulary) : random.integer(1, 60));
+  if (pick(2))
+    row.top_k = static_cast<int32_t>(pick(3) ? random.integer(1, 2 * vocabulary) : random.integer(1, 60));
   if (pick(2)) row.logprobs = static_cast<int32_t>(random.integer(0, kMaxLogprobs));
   if (pick(8)) row.given = static_cast<TokenId>(random.integer(0, vocabulary - 1));
   return row;
 }
 
-// Rows of logits as models give them and as they do not: of any spread, with thousands of equal ones, with impossible
-// ones.
+// Rows of logits as models give them and as they do not: of any spread, with thousands of equal ones, with
+// impossible ones.
 std::vector<float> random_logits(RandomValues& random, int64_t vocabulary, int64_t kind) {
   constexpr float kSpreads[] = {0.01f, 1.0f, 4.0f, 40.0f};
   std::vector<float> logits = random.normals(vocabulary, kSpreads[kind % 4]);
@@ -122,20 +125,22 @@ class DeviceSamplerCuda : public GpuTest {
   }
 };
 
-// The CPU's log-probabilities are summed in another order: ln Z differs by no more than its exponentials are off,
-// 2⁻²² of a value, and the result is rounded once.
-void expect_same_reports(const HostRow& row, const TokenLogprob* gpu, const TokenLogprob* cpu, const std::string& what) {
+// The CPU's log-probabilities are summed in another order: ln Z differs by no more than its exponentials are
+// off, 2⁻²² of a value, and the result is rounded once.
+void expect_same_reports(const HostRow& row, const TokenLogprob* gpu, const TokenLogprob* cpu,
+                         const std::string& what) {
   for (int32_t i = 0; i <= row.logprobs; ++i) {
     EXPECT_EQ(gpu[i].id, cpu[i].id) << what << ", entry " << i;
     EXPECT_EQ(gpu[i].rank, cpu[i].rank) << what << ", entry " << i;
     if (gpu[i].logprob == cpu[i].logprob) continue;  // minus infinity too
-    EXPECT_NEAR(gpu[i].logprob, cpu[i].logprob, 3e-7 + 1.2e-7 * std::abs(cpu[i].logprob)) << what << ", entry " << i;
+    EXPECT_NEAR(gpu[i].logprob, cpu[i].logprob, 3e-7 + 1.2e-7 * std::abs(cpu[i].logprob))
+        << what << ", entry " << i;
   }
 }
 
-// Weights are the same bits on both; the GPU sums them without an error of order, to 2⁻⁴⁴ a token. A draw differs
-// where it falls within that of a token's bound, or where a set ends at another token because two are equally typical
-// in float32: seldom enough that one in a thousand would be a defect.
+// Weights are the same bits on both; the GPU sums them without an error of order, to 2⁻⁴⁴ a token. A draw
+// differs where it falls within that of a token's bound, or where a set ends at another token because two are
+// equally typical in float32: seldom enough that one in a thousand would be a defect.
 TEST_F(DeviceSamplerCuda, DrawsAndReportsWhatTheCpuDoes) {
   RandomValues random(51);
   int64_t draws = 0, different = 0;
@@ -157,8 +162,10 @@ TEST_F(DeviceSamplerCuda, DrawsAndReportsWhatTheCpuDoes) {
       for (size_t i = 0; i < rows.size(); ++i) {
         const HostRow& r = rows[i];
         const std::string what = fmt::format(
-            "vocabulary {} kind {} row {}: temperature {} min-p {} typical-p {} top-p {} top-k {} given {} adjusted {}",
-            vocabulary, kind, i, r.temperature, r.min_p, r.typical_p, r.top_p, r.top_k, r.given, r.adjustments != nullptr);
+            "vocabulary {} kind {} row {}: temperature {} min-p {} typical-p {} top-p {} top-k {} given {} "
+            "adjusted {}",
+            vocabulary, kind, i, r.temperature, r.min_p, r.typical_p, r.top_p, r.top_k, r.given,
+            r.adjustments != nullptr);
         ++draws;
         if (gpu.tokens[i] != cpu.tokens[i]) {
           ++different;
@@ -178,13 +185,14 @@ TEST_F(DeviceSamplerCuda, DrawsAndReportsWhatTheCpuDoes) {
 TEST_F(DeviceSamplerCuda, KeepsTheSameSets) {
   RandomValues random(52);
   constexpr int64_t kVocabulary = 3000, kDraws = 2000;
-  const HostRow cases[] = {{.top_p = 0.9f},
-                           {.temperature = 1.3f, .min_p = 0.02f},
-                           {.typical_p = 0.5f},
-                           {.typical_p = 0.9f, .top_k = 700},
-                           {.top_k = 600},
-                           {.top_p = 0.8f, .top_k = 900},
-                           {.temperature = 0.7f, .min_p = 0.001f, .typical_p = 0.95f, .top_p = 0.9f, .top_k = 50}};
+  const HostRow cases[] = {
+      {.top_p = 0.9f},
+      {.temperature = 1.3f, .min_p = 0.02f},
+      {.typical_p = 0.5f},
+      {.typical_p = 0.9f, .top_k = 700},
+      {.top_k = 600},
+      {.top_p = 0.8f, .top_k = 900},
+      {.temperature = 0.7f, .min_p = 0.001f, .typical_p = 0.95f, .top_p = 0.9f, .top_k = 50}};
   for (const HostRow& base : cases) {
     for (const int64_t kind : {0, 1, 2, 5, 10}) {
       const std::vector<float> one = random_logits(random, kVocabulary, kind);
@@ -198,8 +206,8 @@ TEST_F(DeviceSamplerCuda, KeepsTheSameSets) {
       const std::vector<TokenId> gpu = on_gpu(logits, rows).tokens, cpu = on_cpu(logits, rows).tokens;
       int64_t different = 0;
       for (size_t i = 0; i < gpu.size(); ++i) different += gpu[i] != cpu[i];
-      EXPECT_LE(different, 2) << "kind " << kind << " top-p " << base.top_p << " typical-p " << base.typical_p << " top-k "
-                              << base.top_k << " min-p " << base.min_p;
+      EXPECT_LE(different, 2) << "kind " << kind << " top-p " << base.top_p << " typical-p " << base.typical_p
+                              << " top-k " << base.top_k << " min-p " << base.min_p;
     }
   }
 }
@@ -215,7 +223,11 @@ TEST_F(DeviceSamplerCuda, EqualLogitsAreKeptByTheirIds) {
     TokenId largest = 0;
     for (int64_t i = 0; i < 60; ++i) {
       for (HostRow& row : rows) {
-        row = {.top_p = top_p, .top_k = top_k, .seed = 77, .position = 2 * i + (&row - rows.data()), .logprobs = kMaxLogprobs};
+        row = {.top_p = top_p,
+               .top_k = top_k,
+               .seed = 77,
+               .position = 2 * i + (&row - rows.data()),
+               .logprobs = kMaxLogprobs};
       }
       const Outcome gpu = on_gpu(logits, rows);
       for (const TokenId token : gpu.tokens) {
@@ -236,7 +248,10 @@ TEST_F(DeviceSamplerCuda, LogProbabilitiesAreThoseOfTheRawLogits) {
       const std::vector<float> logits = random.normals(vocabulary, spread);
       const std::vector<AddedLogit> bias = {{0, 90.0f}};
       const LogitAdjustments adjustments = {.bias = bias};
-      const HostRow row = {.temperature = 0.5f, .min_p = 0.5f, .seed = random.bits(), .adjustments = &adjustments,
+      const HostRow row = {.temperature = 0.5f,
+                           .min_p = 0.5f,
+                           .seed = random.bits(),
+                           .adjustments = &adjustments,
                            .logprobs = kMaxLogprobs};
       const Outcome gpu = on_gpu(logits, {row});
       std::vector<size_t> order(logits.size());
@@ -267,8 +282,8 @@ TEST_F(DeviceSamplerCuda, LogProbabilitiesAreThoseOfTheRawLogits) {
   }
 }
 
-// Token 9 is adjusted to v on the CPU. A token 3 of logit v must win (the lower id of equals), and one a unit below must
-// lose: then the GPU has adjusted token 9 to the same bits.
+// Token 9 is adjusted to v on the CPU. A token 3 of logit v must win (the lower id of equals), and one a unit
+// below must lose: then the GPU has adjusted token 9 to the same bits.
 TEST_F(DeviceSamplerCuda, AdjustsToTheLastBit) {
   RandomValues random(54);
   constexpr int64_t kVocabulary = 640, kRows = 400;
@@ -287,8 +302,12 @@ TEST_F(DeviceSamplerCuda, AdjustsToTheLastBit) {
     if (i % 2 == 0) lists.bias = {{kAdjusted, random.normal()}};
     if (i % 4 < 3) lists.seen = {{kAdjusted, static_cast<int32_t>(random.integer(0, 9))}};
     if (i % 3 == 0) lists.dry = {{kAdjusted, -random.normal()}};
-    lists.adjustments = {.bias = lists.bias, .seen = lists.seen, .repetition_penalty = 0.5f + static_cast<float>(random.uniform()),
-                         .frequency_penalty = random.normal(), .presence_penalty = random.normal(), .dry = lists.dry};
+    lists.adjustments = {.bias = lists.bias,
+                         .seen = lists.seen,
+                         .repetition_penalty = 0.5f + static_cast<float>(random.uniform()),
+                         .frequency_penalty = random.normal(),
+                         .presence_penalty = random.normal(),
+                         .dry = lists.dry};
     std::vector<float> row(kVocabulary, -1e6f);
     row[kAdjusted] = 5.0f * random.normal();
     std::vector<float> adjusted = row;
@@ -306,7 +325,9 @@ TEST_F(DeviceSamplerCuda, AFaultIsOneRowsAlone) {
   RandomValues random(55);
   constexpr int64_t kVocabulary = 5001, kRows = 8;
   std::vector<float> logits = random.normals(kVocabulary * kRows);
-  const auto at = [&](int64_t row, int64_t id) -> float& { return logits[static_cast<size_t>(row * kVocabulary + id)]; };
+  const auto at = [&](int64_t row, int64_t id) -> float& {
+    return logits[static_cast<size_t>(row * kVocabulary + id)];
+  };
   at(0, 5000) = std::numeric_limits<float>::quiet_NaN();
   at(1, 17) = kInfinity;
   for (int64_t id = 0; id < kVocabulary; ++id) at(2, id) = -kInfinity;
@@ -361,7 +382,8 @@ TEST_F(DeviceSamplerCuda, DoesNotDependOnTheBatch) {
     if (rows[i].logprobs == kNoLogprobs || alone.tokens[0] < 0) continue;
     for (int32_t n = 0; n <= rows[i].logprobs; ++n) {
       for (const Outcome* other : {&together, &split}) {
-        const TokenLogprob& there = other->logprobs[i * static_cast<size_t>(kStride) + static_cast<size_t>(n)];
+        const TokenLogprob& there =
+            other->logprobs[i * static_cast<size_t>(kStride) + static_cast<size_t>(n)];
         EXPECT_EQ(there.id, alone.logprobs[static_cast<size_t>(n)].id) << i;
         EXPECT_EQ(there.logprob, alone.logprobs[static_cast<size_t>(n)].logprob) << i;
         EXPECT_EQ(there.rank, alone.logprobs[static_cast<size_t>(n)].rank) << i;
@@ -385,7 +407,8 @@ TEST_F(DeviceSamplerCuda, AStepIsSentWhileTheOneBeforeIsRead) {
     rows.emplace_back();
     for (int64_t i = 0; i < count; ++i) {
       rows.back().push_back(random_row(random, kVocabulary));
-      if (i % 2 == 0) rows.back().back().adjustments = &adjusted.emplace_back(random, kVocabulary).adjustments;
+      if (i % 2 == 0)
+        rows.back().back().adjustments = &adjusted.emplace_back(random, kVocabulary).adjustments;
     }
     const std::vector<float> host = random.normals(count * kVocabulary, 3.0f);
     logits.push_back(to_device(host));
@@ -409,13 +432,15 @@ TEST_F(DeviceSamplerCuda, AStepIsSentWhileTheOneBeforeIsRead) {
 
   ASSERT_TRUE(sampler.send(stream(), rows[0]));
   finish();
-  const CudaGraph graph = CudaGraph::capture(stream(), [&] { return sampler.enqueue(stream(), logits[0].data()); }).value();
+  const CudaGraph graph =
+      CudaGraph::capture(stream(), [&] { return sampler.enqueue(stream(), logits[0].data()); }).value();
   for (HostRow& row : rows[0]) row.seed += 1;
   ASSERT_TRUE(sampler.send(stream(), rows[0]));
   ASSERT_TRUE(graph.launch(stream()));
   finish();
   std::vector<TokenId> tokens(rows[0].size());
-  CRIBLE_CUDA_CHECK(cudaMemcpy(tokens.data(), sampler.device_tokens(), tokens.size() * 4, cudaMemcpyDeviceToHost));
+  CRIBLE_CUDA_CHECK(
+      cudaMemcpy(tokens.data(), sampler.device_tokens(), tokens.size() * 4, cudaMemcpyDeviceToHost));
   const std::vector<float> host = logits[0].host();
   EXPECT_EQ(tokens, on_cpu(host, rows[0]).tokens);
 }

@@ -20,11 +20,12 @@ int64_t most_words(int64_t vocabulary) {
 
 int64_t words_of(const LogitAdjustments& a, int64_t vocabulary) {
   const auto size = [vocabulary](const auto& list) {
-    CHECK(std::ssize(list) <= vocabulary, "a list of {} tokens of a vocabulary of {}", list.size(), vocabulary);
+    CHECK(std::ssize(list) <= vocabulary, "a list of {} tokens of a vocabulary of {}", list.size(),
+          vocabulary);
     return std::ssize(list);
   };
-  CHECK(a.allowed.empty() || std::ssize(a.allowed) == ceil_div(vocabulary, 32), "a mask of {} words for {} tokens",
-        a.allowed.size(), vocabulary);
+  CHECK(a.allowed.empty() || std::ssize(a.allowed) == ceil_div(vocabulary, 32),
+        "a mask of {} words for {} tokens", a.allowed.size(), vocabulary);
   return std::ssize(a.allowed) + size(a.forbidden) + 2 * (size(a.bias) + size(a.seen) + size(a.dry));
 }
 
@@ -77,9 +78,11 @@ int64_t packed_rows_bytes(int64_t rows, int64_t vocabulary, int64_t list_bytes) 
          std::max(round_up(list_bytes, kWordBytes), most_words(vocabulary) * kWordBytes);
 }
 
-PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary, std::span<std::byte> target) {
+PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary,
+                     std::span<std::byte> target) {
   auto* out = reinterpret_cast<SampleRow*>(target.data());
-  PackedRows result = {.lists_at = static_cast<int64_t>(rows.size_bytes() / sizeof(crible::SampleRow) * sizeof(SampleRow))};
+  PackedRows result = {
+      .lists_at = static_cast<int64_t>(rows.size_bytes() / sizeof(crible::SampleRow) * sizeof(SampleRow))};
   const int64_t capacity = (std::ssize(target) - result.lists_at) / kWordBytes;
   CHECK(capacity >= most_words(vocabulary), "room for {} words of lists", capacity);
   int64_t used = 0;
@@ -88,7 +91,8 @@ PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary
     if (row.adjustments != nullptr) {
       const int64_t words = words_of(*row.adjustments, vocabulary);
       if (used + words > capacity) break;
-      packed_row.lists = write_lists(*row.adjustments, used, target.data() + result.lists_at + used * kWordBytes);
+      packed_row.lists =
+          write_lists(*row.adjustments, used, target.data() + result.lists_at + used * kWordBytes);
       used += words;
     }
     out[result.rows++] = packed_row;

@@ -13,20 +13,29 @@ namespace {
 constexpr int64_t kVocabulary = 100;
 
 std::vector<uint64_t> room_for(int64_t rows, int64_t list_bytes) {
-  return std::vector<uint64_t>(static_cast<size_t>((packed_rows_bytes(rows, kVocabulary, list_bytes) + 7) / 8), 0);
+  return std::vector<uint64_t>(
+      static_cast<size_t>((packed_rows_bytes(rows, kVocabulary, list_bytes) + 7) / 8), 0);
 }
 std::span<std::byte> bytes_of(std::vector<uint64_t>& room) {
   return std::as_writable_bytes(std::span(room));
 }
 
 TEST(PackedRows, KeepsEveryParameter) {
-  const std::vector<crible::SampleRow> rows = {{.temperature = 0.5f, .min_p = 0.1f, .typical_p = 0.2f, .top_p = 0.3f, .top_k = 4,
-                                                .seed = 5, .position = 6, .logprobs = 7, .given = 8},
+  const std::vector<crible::SampleRow> rows = {{.temperature = 0.5f,
+                                                .min_p = 0.1f,
+                                                .typical_p = 0.2f,
+                                                .top_p = 0.3f,
+                                                .top_k = 4,
+                                                .seed = 5,
+                                                .position = 6,
+                                                .logprobs = 7,
+                                                .given = 8},
                                                {}};
   std::vector<uint64_t> room = room_for(2, 0);
   const PackedRows packed = pack_rows(rows, kVocabulary, bytes_of(room));
   EXPECT_EQ(packed.rows, 2);
-  EXPECT_EQ(packed.bytes, 2 * static_cast<int64_t>(sizeof(SampleRow))) << "rows without adjustments are sent alone";
+  EXPECT_EQ(packed.bytes, 2 * static_cast<int64_t>(sizeof(SampleRow)))
+      << "rows without adjustments are sent alone";
   const auto* row = reinterpret_cast<const SampleRow*>(room.data());
   EXPECT_EQ(row[0].temperature, 0.5f);
   EXPECT_EQ(row[0].min_p, 0.1f);
@@ -47,8 +56,13 @@ TEST(PackedRows, ListsFollowInTheOrderInWhichTheyApply) {
   const std::vector<TokenId> forbidden = {11, 12, 13};
   const std::vector<AddedLogit> bias = {{21, 1.5f}}, dry = {{41, -2.0f}, {42, -3.0f}};
   const std::vector<TokenCount> seen = {{31, 7}, {32, 0}};
-  const LogitAdjustments adjustments = {.allowed = allowed, .forbidden = forbidden, .bias = bias, .seen = seen,
-                                        .repetition_penalty = 1.1f, .frequency_penalty = 0.2f, .presence_penalty = 0.3f,
+  const LogitAdjustments adjustments = {.allowed = allowed,
+                                        .forbidden = forbidden,
+                                        .bias = bias,
+                                        .seen = seen,
+                                        .repetition_penalty = 1.1f,
+                                        .frequency_penalty = 0.2f,
+                                        .presence_penalty = 0.3f,
                                         .dry = dry};
   const LogitAdjustments other = {.forbidden = forbidden};
   const std::vector<crible::SampleRow> rows = {{.adjustments = &other}, {}, {.adjustments = &adjustments}};
@@ -72,8 +86,8 @@ TEST(PackedRows, ListsFollowInTheOrderInWhichTheyApply) {
   EXPECT_EQ(lists.frequency_penalty, 0.2f);
   EXPECT_EQ(lists.presence_penalty, 0.3f);
   const auto bits = [](float x) { return std::bit_cast<uint32_t>(x); };
-  const std::vector<uint32_t> expected = {1,  2,          3,  4, 11, 12, 13, 21,          bits(1.5f), 31,
-                                          7,  32,         0,  41, bits(-2.0f), 42, bits(-3.0f)};
+  const std::vector<uint32_t> expected = {1,  2, 3,  4, 11, 12,          13, 21,         bits(1.5f),
+                                          31, 7, 32, 0, 41, bits(-2.0f), 42, bits(-3.0f)};
   EXPECT_EQ(std::vector<uint32_t>(words + 3, words + 3 + expected.size()), expected);
 }
 
@@ -87,7 +101,8 @@ TEST(PackedRows, StopsWhereTheRoomEndsButAlwaysTakesOne) {
   int64_t first = 0;
   int rounds = 0;
   while (first < std::ssize(rows)) {
-    const PackedRows packed = pack_rows(std::span(rows).subspan(static_cast<size_t>(first)), kVocabulary, bytes_of(room));
+    const PackedRows packed =
+        pack_rows(std::span(rows).subspan(static_cast<size_t>(first)), kVocabulary, bytes_of(room));
     ASSERT_GE(packed.rows, 1);
     ASSERT_LE(packed.bytes, std::ssize(bytes_of(room)));
     first += packed.rows;

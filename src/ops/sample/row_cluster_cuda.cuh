@@ -1,6 +1,6 @@
-// One row of logits spread over the shared memory of a cluster of blocks, and what the blocks do together: sums,
-// maxima and a short list of tokens. Every function is called by all threads of the cluster; results are the
-// same in all of them unless said otherwise. Included by .cu files.
+// One row of logits spread over the shared memory of a cluster of blocks, and what the blocks do together:
+// sums, maxima and a short list of tokens. Every function is called by all threads of the cluster; results
+// are the same in all of them unless said otherwise. Included by .cu files.
 #pragma once
 
 #include <cooperative_groups.h>
@@ -49,8 +49,8 @@ struct ListedToken {
   uint64_t measure;
 };
 
-// What a block shares besides its part of the row. Two sets of block_sums in turn: a block may be one exchange
-// ahead of another that still reads.
+// What a block shares besides its part of the row. Two sets of block_sums in turn: a block may be one
+// exchange ahead of another that still reads.
 struct RowExchange {
   uint64_t warp_sums[kRowWarps][kMostSums];
   uint64_t block_sums[2][kClusterBlocks][kMostSums];
@@ -65,11 +65,11 @@ struct RowExchange {
 
 struct Row {
   RowExchange* exchange;
-  float* values;      // this block's part; those behind the vocabulary's end are minus infinity
-  int begin;          // id of the first
-  int size;           // a multiple of 4
-  int block;          // of the cluster
-  int turn;           // which block_sums
+  float* values;  // this block's part; those behind the vocabulary's end are minus infinity
+  int begin;      // id of the first
+  int size;       // a multiple of 4
+  int block;      // of the cluster
+  int turn;       // which block_sums
   float maximum;  // of the whole row
   float temperature;
   float inverse_temperature;
@@ -81,8 +81,8 @@ struct Row {
     inverse_temperature = __frcp_rn(temperature);
     reach = 32.0f * temperature;  // e⁻³² is less than half of the fixed point's unit
   }
-  // (logit - maximum) / temperature, rounded as a division is, without its branches: a quotient within two units in
-  // the last place, then corrected twice by its exact remainder (Markstein 1990). For finite logits.
+  // (logit - maximum) / temperature, rounded as a division is, without its branches: a quotient within two
+  // units in the last place, then corrected twice by its exact remainder (Markstein 1990). For finite logits.
   __device__ float scaled(float logit) const {
     const float distance = logit - maximum;
     float quotient = __fmul_rn(distance, inverse_temperature);
@@ -95,8 +95,8 @@ struct Row {
   }
 };
 
-// visit(four logits, place of the first in values) for this block's part of the row; a thread sees the same places
-// every time.
+// visit(four logits, place of the first in values) for this block's part of the row; a thread sees the same
+// places every time.
 template <typename Visit>
 __device__ void for_each_four(const Row& row, Visit visit) {
 #pragma unroll 1
@@ -226,8 +226,8 @@ __device__ int gather(const Row& row, Pick pick) {
   return listed;
 }
 
-// Within the first block: this thread's token of the list by descending rank; rank 0 behind its end. A bitonic
-// network, through registers where partners are of one warp.
+// Within the first block: this thread's token of the list by descending rank; rank 0 behind its end. A
+// bitonic network, through registers where partners are of one warp.
 __device__ inline ListedToken sorted_token(RowExchange& exchange, int listed) {
   const int thread = static_cast<int>(threadIdx.x);
   ListedToken mine = thread < listed ? exchange.list[thread] : ListedToken{0, 0};

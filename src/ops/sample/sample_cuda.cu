@@ -50,14 +50,15 @@ struct Largest {
   __device__ uint64_t rank() const { return faulty ? kFault : rank_of(key_of(value), id); }
 };
 
-// Looks at this block's part of the row in global memory; keep: also copies it to shared memory. A thread has kLoads
-// 16-byte loads under way at once, half of its share of the largest vocabularies in use; behind the row's end they
-// repeat its last.
+// Looks at this block's part of the row in global memory; keep: also copies it to shared memory. A thread has
+// kLoads 16-byte loads under way at once, half of its share of the largest vocabularies in use; behind the
+// row's end they repeat its last.
 __device__ Largest read_row(const Row& row, const float* logits, int64_t vocabulary, bool keep) {
   constexpr int kLoads = 5;
   const int thread = static_cast<int>(threadIdx.x);
   const float* source = logits + row.begin;
-  const int present = static_cast<int>(min(static_cast<int64_t>(row.size), max(vocabulary - row.begin, int64_t{0})));
+  const int present =
+      static_cast<int>(min(static_cast<int64_t>(row.size), max(vocabulary - row.begin, int64_t{0})));
   Largest largest;
   if (reinterpret_cast<uintptr_t>(source) % 16 == 0 && present % 4 == 0) {
 #pragma unroll 1
@@ -98,7 +99,8 @@ __device__ void apply_pairs(const Row& row, const uint32_t* pairs, int count, Ch
   __syncthreads();
 }
 
-// As adjust_logits() of logit_adjustments.h, with the same roundings. The row has been kept and is synchronised.
+// As adjust_logits() of logit_adjustments.h, with the same roundings. The row has been kept and is
+// synchronised.
 __device__ void adjust(const Row& row, const RowLists& lists, const uint32_t* words) {
   const auto forbid = [&](float& logit) {
     if (logit < INFINITY) logit = -INFINITY;
@@ -141,14 +143,16 @@ __device__ void drop_unlikely(const Row& row, float min_p) {
   const float reach = row.temperature * (kMargin - (1.0f + kMargin) * logf(min_p));
   for_each(row, [&](float logit, int at) {
     // Not >=: an impossible one has no quotient.
-    if (logit - row.maximum < -reach || !(exponential_to_one(row.scaled(logit)) >= min_p)) row.values[at] = -INFINITY;
+    if (logit - row.maximum < -reach || !(exponential_to_one(row.scaled(logit)) >= min_p))
+      row.values[at] = -INFINITY;
   });
 }
 
 // Tokens outside the typical set become impossible.
 __device__ void drop_atypical(Row& row, float typical_p) {
   ByTypicality order = {static_cast<double>(row.maximum), 1.0 / static_cast<double>(row.temperature), 0.0};
-  // x · e^x is at most 1 / e in size: the mean of x is summed in the weights' fixed point, with its sign turned.
+  // x · e^x is at most 1 / e in size: the mean of x is summed in the weights' fixed point, with its sign
+  // turned.
   RowSums<2, 1> sums;
   for_each(row, [&](float logit, int) {
     const uint64_t weight = row.weight(logit);
@@ -166,9 +170,9 @@ __device__ void drop_atypical(Row& row, float typical_p) {
   });
 }
 
-// The first id at which the running weight of the tokens from `cut` up exceeds a number below their whole weight.
-// Each thread has a contiguous run of ids, of odd length: a warp then reads 32 banks. A warp looks through the run in
-// which the number falls.
+// The first id at which the running weight of the tokens from `cut` up exceeds a number below their whole
+// weight. Each thread has a contiguous run of ids, of odd length: a warp then reads 32 banks. A warp looks
+// through the run in which the number falls.
 __device__ int32_t draw(Row& row, uint64_t cut, uint64_t seed, int64_t position) {
   RowExchange& exchange = *row.exchange;
   const int thread = static_cast<int>(threadIdx.x);
@@ -235,7 +239,8 @@ __device__ int32_t choose(Row& row, const SampleRow& parameters, int64_t vocabul
   if (parameters.top_k > 0 && parameters.top_k < vocabulary) {
     cut = select_leading<Measure::kNumber>(row, ByLogit(row), cut, parameters.top_k);
   }
-  if (parameters.top_p < 1.0f) cut = select_leading<Measure::kWeight>(row, ByLogit(row), cut, parameters.top_p);
+  if (parameters.top_p < 1.0f)
+    cut = select_leading<Measure::kWeight>(row, ByLogit(row), cut, parameters.top_p);
   return draw(row, cut, parameters.seed, parameters.position);
 }
 
@@ -295,7 +300,8 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
 
   const bool adjusted = !parameters.lists.empty();
   const bool draws = parameters.given < 0 && parameters.temperature > 0;
-  Largest largest = read_row(row, logits, a.vocabulary, adjusted || draws || parameters.logprobs != kNoLogprobs);
+  Largest largest =
+      read_row(row, logits, a.vocabulary, adjusted || draws || parameters.logprobs != kNoLogprobs);
   if (adjusted) {
     __syncthreads();
     adjust(row, parameters.lists, a.lists + parameters.lists.first);

@@ -1,12 +1,13 @@
 // Chooses one token per row of logits on the GPU, with the meaning and the order of steps of sample.h:
-// log-probabilities of the raw logits · mask, bias, penalties, DRY · temperature · min-p · typical-p · top-k ·
-// top-p · draw. Tokens depend on a request's own logits, seed and position alone, never on the batch.
+// log-probabilities of the raw logits · mask, bias, penalties, DRY · temperature · min-p · typical-p ·
+// · top-p · draw. Tokens depend on a request's own logits, seed and position alone, never on the batch.
 //
 // A cluster of eight blocks has one row, which it keeps in shared memory: the logits are read once, and once
-// more where log-probabilities are wanted beside anything that changes them. Each filter costs two to four passes
-// over shared memory (select_tokens_cuda.cuh). Weights are those of the CPU, bit for bit, summed as 43-bit fixed
-// point: no result depends on an order of additions. What may differ from the CPU, whose sums are rounded:
-// a draw, or a token at the very edge of a top-p or typical-p set, that falls within 2⁻⁴⁴ a token of the bound.
+// more where log-probabilities are wanted beside anything that changes them. Each filter costs two to four
+// passes over shared memory (select_tokens_cuda.cuh). Weights are those of the CPU, bit for bit, summed as
+// 43-bit fixed point: no result depends on an order of additions. What may differ from the CPU, whose sums
+// are rounded: a draw, or a token at the very edge of a top-p or typical-p set, that falls within 2⁻⁴⁴ a
+// token of the bound.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,9 @@ namespace crible::cuda {
 // What a cluster's shared memory holds, and what weights in fixed point allow.
 inline constexpr int kMaxVocabulary = 400'000;
 
-// What logit_adjustments.h describes, as one stretch of SampleArgs::lists: the mask's words, the forbidden ids,
-// then pairs (id, value) of the bias, (id, occurrences) of the seen, (id, value) of DRY. A token stands in each at
-// most once; an id that is not of the vocabulary has no effect.
+// What logit_adjustments.h describes, as one stretch of SampleArgs::lists: the mask's words, the forbidden
+// ids, then pairs (id, value) of the bias, (id, occurrences) of the seen, (id, value) of DRY. A token stands
+// in each at most once; an id that is not of the vocabulary has no effect.
 struct RowLists {
   int64_t first = 0;  // word of SampleArgs::lists
   int32_t mask_words = 0;
@@ -42,10 +43,10 @@ struct SampleRow {
   float min_p = 0.0f;        // [0, 1]; 0 = off
   int32_t top_k = 0;         // 0 = off
   uint64_t seed = 0;
-  int64_t position = 0;      // index of the token being drawn within its sequence
-  float typical_p = 1.0f;    // (0, 1]; 1 = off
+  int64_t position = 0;    // index of the token being drawn within its sequence
+  float typical_p = 1.0f;  // (0, 1]; 1 = off
   int32_t logprobs = kNoLogprobs;
-  int32_t given = -1;        // not -1: nothing is drawn, this is the token
+  int32_t given = -1;  // not -1: nothing is drawn, this is the token
   RowLists lists;
 };
 
@@ -53,9 +54,9 @@ struct SampleRow {
 struct SampleArgs {
   const float* logits = nullptr;  // [rows, vocabulary]; left as they are
   int64_t rows = 0;
-  int64_t vocabulary = 0;  // at most kMaxVocabulary
+  int64_t vocabulary = 0;                 // at most kMaxVocabulary
   const SampleRow* parameters = nullptr;  // [rows]
-  int32_t* tokens = nullptr;              // [rows]; -1: the row holds NaN or +infinity, or nothing is possible
+  int32_t* tokens = nullptr;  // [rows]; -1: the row holds NaN or +infinity, or nothing is possible
   const uint32_t* lists = nullptr;
   // [rows, logprobs_stride], as SampleArgs of sample.h. Null if no row asks.
   TokenLogprob* logprobs = nullptr;

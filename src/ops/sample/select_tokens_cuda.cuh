@@ -1,7 +1,7 @@
-// The smallest leading set of a row's tokens that holds a number of them (top-k) or a share of their weight (top-p,
-// typical-p), in a given order. The place of its last token is searched for over the 32 ordered bits of the keys,
-// eight ways at a time, until few enough tokens are left to be sorted: two to four passes over the row for logits of
-// any spread, fourteen at most; equal keys by the thousand are then searched by id.
+// The smallest leading set of a row's tokens that holds a number of them (top-k) or a share of their weight
+// (top-p, typical-p), in a given order. The place of its last token is searched for over the 32 ordered bits
+// of the keys, eight ways at a time, until few enough tokens are left to be sorted: two to four passes over
+// the row for logits of any spread, fourteen at most; equal keys by the thousand are then searched by id.
 // Included by .cu files.
 #pragma once
 
@@ -26,12 +26,13 @@ struct ByLogit {
   }
 };
 
-// Tokens first whose information is nearest to the entropy: with x = (logit - maximum) / temperature, that is whose x
-// is nearest to the mean of x (sample_cpu.cc). Distances are rounded to float32; tokens that cannot be drawn have
-// key 0.
+// Tokens first whose information is nearest to the entropy: with x = (logit - maximum) / temperature, that is
+// whose x is nearest to the mean of x (sample_cpu.cc). Distances are rounded to float32; tokens that cannot
+// be drawn have key 0.
 struct ByTypicality {
   static constexpr uint32_t kNearest = 0x80000000u;
-  static constexpr uint32_t kFarthest = kNearest - 0x43000000u;  // 128: x is never below exponential_constants::kLowest
+  static constexpr uint32_t kFarthest =
+      kNearest - 0x43000000u;  // 128: x is never below exponential_constants::kLowest
   double maximum;
   double inverse_temperature;
   double mean;
@@ -158,7 +159,8 @@ __device__ void measure_above(Row& row, const Place& placed, const uint32_t (&bo
 // The part of the interval, cut at the bounds, in which `wanted` is reached.
 __device__ inline SearchInterval narrowed(const SearchInterval& old, const uint32_t (&bounds)[kBounds],
                                           const RowSums<kBounds, kBounds>& sums, uint64_t wanted) {
-  SearchInterval next = {old.low, min(bounds[0], old.high), old.above + sums.mass[0], old.inside - sums.count[0]};
+  SearchInterval next = {old.low, min(bounds[0], old.high), old.above + sums.mass[0],
+                         old.inside - sums.count[0]};
 #pragma unroll
   for (int i = 0; i < kBounds; ++i) {
     if (old.above + sums.mass[i] < wanted) continue;
@@ -179,16 +181,18 @@ __device__ inline void divide_places(const SearchInterval& interval, uint32_t (&
   for (int i = 0; i < kBounds; ++i) bounds[i] = interval.low + static_cast<uint32_t>(i + 1) * step;
 }
 
-// The same in the values that keys stand for: floats lie so densely around 0 that equal steps of keys say little
-// about how tokens are spread.
+// The same in the values that keys stand for: floats lie so densely around 0 that equal steps of keys say
+// little about how tokens are spread.
 template <typename Order>
-__device__ void divide_values(const Order& order, const SearchInterval& interval, uint32_t (&bounds)[kBounds]) {
+__device__ void divide_values(const Order& order, const SearchInterval& interval,
+                              uint32_t (&bounds)[kBounds]) {
   const float low = order.value(interval.low);
   const float high = order.value(interval.high - 1);
 #pragma unroll
   for (int i = 0; i < kBounds; ++i) {
     const float share = static_cast<float>(i + 1) / (kBounds + 1);
-    const uint32_t bound = order.key_of_value(__fadd_rn(__fmul_rn(low, 1.0f - share), __fmul_rn(high, share)));
+    const uint32_t bound =
+        order.key_of_value(__fadd_rn(__fmul_rn(low, 1.0f - share), __fmul_rn(high, share)));
     bounds[i] = min(max(bound, i == 0 ? interval.low + 1 : bounds[i == 0 ? 0 : i - 1]), interval.high);
   }
 }
@@ -214,8 +218,8 @@ __device__ SearchInterval narrow(Row& row, const Order& order, const Place& plac
 
 // The rank of the token in the interval, which holds at most kListed, with which `wanted` is reached.
 template <Measure kMeasure, typename Order, typename Place>
-__device__ uint64_t last_of_set(Row& row, const Order& order, const Place& placed, const SearchInterval& interval,
-                                uint64_t wanted) {
+__device__ uint64_t last_of_set(Row& row, const Order& order, const Place& placed,
+                                const SearchInterval& interval, uint64_t wanted) {
   const int listed = gather(row, [&](float logit, int id, ListedToken& token) {
     uint32_t place;
     if (!placed.place(logit, id, interval.low, interval.high, place)) return false;
@@ -232,8 +236,8 @@ __device__ uint64_t last_of_set(Row& row, const Order& order, const Place& place
   return from_owner(row, last, mine.rank);
 }
 
-// The set's lowest rank: what ranks at or above it is in. Tokens below `cut` take no part. limit: how many tokens, or
-// which share of the weight of those that take part, in (0, 1).
+// The set's lowest rank: what ranks at or above it is in. Tokens below `cut` take no part. limit: how many
+// tokens, or which share of the weight of those that take part, in (0, 1).
 template <Measure kMeasure, typename Order, typename Limit>
 __device__ uint64_t select_leading(Row& row, const Order& order, uint64_t cut, Limit limit) {
   const PlaceByKey<Order> by_key = {order, cut};
@@ -257,7 +261,8 @@ __device__ uint64_t select_leading(Row& row, const Order& order, uint64_t cut, L
   if (interval.inside <= kListed) return last_of_set<kMeasure>(row, order, by_key, interval, wanted);
   const PlaceById<Order> by_id = {order, cut, interval.low};
   const SearchInterval all_ids = {1, kMaxVocabulary + 1, interval.above, interval.inside};
-  return last_of_set<kMeasure>(row, order, by_id, narrow<kMeasure>(row, order, by_id, all_ids, wanted), wanted);
+  return last_of_set<kMeasure>(row, order, by_id, narrow<kMeasure>(row, order, by_id, all_ids, wanted),
+                               wanted);
 }
 
 }  // namespace crible::cuda
