@@ -8,6 +8,7 @@
 #include "device/cuda/cuda_status.h"
 #include "ops/attention/fixed_schedule_cuda.h"
 #include "ops/attention/widen_blocks_cuda.h"
+#include "ops/decode_attention/fp8_decode_attention_cuda.h"
 
 namespace crible::cuda {
 namespace {
@@ -93,6 +94,13 @@ Result<PagedAttention> PagedAttention::create(const AttentionShape& shape, const
   return attention;
 }
 
+PagedAttention::Kernel PagedAttention::kernel_for_singles() const {
+  if (options_.fixed) return Kernel::kFixed;
+  const bool direct =
+      options_.kv_type == KvType::kFp8 && options_.direct_decode && fp8_decode_attention_fits(shape_);
+  return direct ? Kernel::kDirect : Kernel::kFlash2;
+}
+
 Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& input) {
   int64_t singles = 0;
   while (singles < input.num_sequences && input.query_start[singles + 1] - input.query_start[singles] == 1)
@@ -103,7 +111,7 @@ Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& 
   }
   CHECK(!input.graph || singles == input.num_sequences, "a graph is for single queries");
   const Kernel flash2 = options_.fixed ? Kernel::kFixed : Kernel::kFlash2;
-  CRIBLE_RETURN_IF_ERROR(plan_section(stream, input, sections_[0], flash2, 0, singles));
+  CRIBLE_RETURN_IF_ERROR(plan_section(stream, input, sections_[0], kernel_for_singles(), 0, singles));
   const int64_t blocks = input.kv_start[input.num_sequences] - input.kv_start[singles];
   const bool readable = options_.kv_type == KvType::kBf16 || blocks <= options_.max_widened_blocks;
   const bool flash3 =
@@ -117,7 +125,7 @@ Status PagedAttention::plan_section(const CudaStream& stream, const AttentionPla
   section.kernel = count == 0 ? Kernel::kNone : kernel;
   section.first_sequence = first;
   section.num_sequences = count;
-  if (count == 0) return {};
+  if (section.kernel == Kernel::kNone || section.kernel == Kernel::kDirect) return {};
   section.num_rows = input.query_start[first + count] - input.query_start[first];
   section.first_block = input.kv_start[first];
   section.num_blocks = input.kv_start[first + count] - section.first_block;
@@ -166,6 +174,18 @@ Status PagedAttention::run(const CudaStream& stream, const __nv_bfloat16* q, int
   for (const Section& section : sections_) {
     if (section.kernel == Kernel::kNone) continue;
     const int64_t first = section.first_sequence;
+    if (section.kernel == Kernel::kDirect) {
+      fp8_decode_attention(stream, {.q = q + first * q_stride,
+                                    .q_stride = q_stride,
+                                    .out = out + first * shape_.heads * shape_.head_size,
+                                    .rows = section.num_sequences,
+                                    .kv_start = batch.kv_start + first,
+                                    .kv_blocks = batch.kv_blocks,
+                                    .last_block_tokens = batch.last_block_tokens + first,
+                                    .shape = shape_,
+                                    .cache = cache});
+      continue;
+    }
     RunCall call = {.shape = shape_,
                           .q = q,
                           .q_stride = q_stride,

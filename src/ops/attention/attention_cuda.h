@@ -1,6 +1,7 @@
 // Paged causal attention with grouped queries on the GPU, in BF16 over a cache in BF16 or FP8, by FlashInfer's
 // kernels: FlashAttention-2 with split context for decodes (its prefill template, which serves grouped queries
-// best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches.
+// best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches. Decodes over an
+// FP8 cache have a kernel of their own (ops/decode_attention/fp8_decode_attention_cuda.h).
 // FlashAttention-3 reads BF16 alone: for it the contexts are widened first, as far as there is room.
 // Reads 4·head_size·kv_heads·context bytes per sequence (FP8: half); computes 4·head_size·heads operations per
 // (query, visible key) pair. Agrees with attention_cpu.cc up to BF16 rounding of its inputs and weights.
@@ -32,6 +33,8 @@ struct AttentionOptions {
   bool fixed = false;
   // FP8: blocks of a step's long prompts that can be widened; a step with more takes FlashAttention-2.
   int64_t max_widened_blocks = 0;
+  // FP8: single queries by fp8_decode_attention(), where it has the shape.
+  bool direct_decode = true;
 };
 
 // The sequences of a step, as the host sees them when it plans. Those with one query token come first.
@@ -66,7 +69,7 @@ class PagedAttention {
              const KvCache& cache, __nv_bfloat16* out) const;
 
  private:
-  enum class Kernel { kNone, kFlash2, kFlash3, kFixed };
+  enum class Kernel { kNone, kFlash2, kFlash3, kFixed, kDirect };
   // What one launch needs beside its inputs: the schedule that the planner wrote.
   struct Section {
     Kernel kernel = Kernel::kNone;
@@ -94,6 +97,7 @@ class PagedAttention {
   Status create_widened(const AttentionLimits& limits);
   KvCache widen(const CudaStream& stream, const Section& section, const AttentionBatch& batch,
                 const KvCache& cache) const;
+  Kernel kernel_for_singles() const;
   Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section,
                       Kernel kernel, int64_t first, int64_t count);
 

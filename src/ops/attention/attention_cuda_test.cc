@@ -23,8 +23,9 @@ class AttentionCuda : public GpuTest {
       for (const bool fixed : {false, true}) {
         for (const int64_t widened : {0, 512}) {
           if (widened > 0 && (type == KvType::kBf16 || fixed)) continue;
-          check(random, shape, lengths, graph,
-                {.kv_type = type, .fixed = fixed, .max_widened_blocks = widened});
+          check(
+              random, shape, lengths, graph,
+              {.kv_type = type, .fixed = fixed, .max_widened_blocks = widened, .direct_decode = widened > 0});
         }
       }
     }
@@ -176,6 +177,18 @@ TEST_F(AttentionCuda, DecodesAgreeWithFloat64) {
       check(random, shape, {{1000, 1}}, graph);
       check(random, shape, {{17, 1}, {1, 1}, {16, 1}, {300, 1}, {64, 1}}, graph);
     }
+  }
+}
+
+TEST_F(AttentionCuda, ManyDecodesOverAnFp8CacheAgreeWithFloat64) {
+  RandomValues random(6);
+  for (const AttentionShape& shape : {shape_of(16, 2, 128), shape_of(3, 3, 64), shape_of(7, 1, 128)}) {
+    for (const int count : {1, 3, 40, 150}) {
+      std::vector<SequenceLengths> lengths;
+      for (int i = 0; i < count; ++i) lengths.push_back({random.integer(1, 300), 1});
+      check(random, shape, lengths, true, {.kv_type = KvType::kFp8});
+    }
+    check(random, shape, {{4000, 1}, {15, 1}, {2049, 1}}, true, {.kv_type = KvType::kFp8});
   }
 }
 

@@ -48,17 +48,17 @@ Status clear_experts(const CudaStream& stream, const ExpertRoom& room, const Exp
 void experts_feed_forward(const CudaStream& stream, const ExpertsArgs& a, const ExpertRoom& room) {
   if (a.rows == 0) return;
   const ExpertSizes& s = a.sizes;
-  const int tile = a.tile_slots > 0 ? a.tile_slots : tile_for(s, a.rows);
+  const int tile = a.grouped ? 8 : a.tile_slots > 0 ? a.tile_slots : tile_for(s, a.rows);
   CHECK(tile == 8 || tile == 32 || tile == 128, "tiles of {} slots", tile);
   const int64_t slots = a.rows * s.experts_per_token;
   const int64_t most_tiles = most_expert_tiles(slots, s.experts, tile);
-  group_slots(stream, s, a.rows, tile, room);
+  if (!a.grouped) group_slots(stream, s, a.rows, tile, room);
   ExpertProduct product = {.x = a.x,
                            .x_scale = a.x_scale,
                            .rows = room.rows,
                            .weight = a.gate_up,
                            .weight_scale = a.gate_up_scale,
-                           .counts = room.counts,
+                           .counts = a.grouped ? nullptr : room.counts,
                            .experts = static_cast<int>(s.experts),
                            .in_features = static_cast<int>(s.columns),
                            .weight_rows = static_cast<int>(2 * s.hidden),
@@ -88,6 +88,7 @@ void experts_feed_forward(const CudaStream& stream, const ExpertsArgs& a, const 
 }
 
 void prepare_experts() {
+  prepare_choose_experts();
   prepare_expert_product();
 }
 

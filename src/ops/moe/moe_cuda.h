@@ -55,6 +55,25 @@ Status clear_experts(const CudaStream& stream, const ExpertRoom& room, const Exp
 void route_to_experts(const CudaStream& stream, const ExpertSizes& sizes, const float* logits, int64_t rows,
                       bool normalise, const ExpertRoom& room);
 
+// All that precedes the experts' products, for a few rows, in one kernel: norm, router's product, choice, grouping.
+// A cluster of sixteen blocks shares the experts; the first one chooses. The router's rows are requested before the
+// kernel before this one has ended. Sums are taken in another order than by the router's product and
+// route_to_experts().
+struct ChooseArgs {
+  ExpertSizes sizes;
+  int rows = 1;
+  const __nv_bfloat16* residual = nullptr;     // [rows, C]
+  const __nv_bfloat16* norm_weight = nullptr;  // [C]
+  float epsilon = 0;
+  const __nv_bfloat16* router = nullptr;  // [experts, C]
+  bool normalise = true;
+  __nv_bfloat16* normed = nullptr;  // [rows, C]
+  uint8_t* quantised = nullptr;     // FP8 instead, where not null, with
+  float* scales = nullptr;          // [rows]
+};
+bool choose_experts_fits(const ExpertSizes& sizes, int64_t rows);
+void choose_experts(const CudaStream& stream, const ChooseArgs& args, const ExpertRoom& room);
+
 struct ExpertsArgs {
   ExpertSizes sizes;
   int64_t rows = 0;
@@ -67,9 +86,10 @@ struct ExpertsArgs {
   const float* down_scale = nullptr;
   __nv_bfloat16* residual = nullptr;  // [rows, C]: the result is added
   int tile_slots = 0;                 // 8, 32 or 128; 0: by the number of slots per expert
+  bool grouped = false;               // by choose_experts()
 };
 
-// After route_to_experts() of the same rows.
+// After route_to_experts() or choose_experts() of the same rows.
 void experts_feed_forward(const CudaStream& stream, const ExpertsArgs& args, const ExpertRoom& room);
 // Once per process, before capture.
 void prepare_experts();

@@ -246,6 +246,102 @@ TEST_F(MoeCuda, ChoosesAsTheCpuDoes) {
   }
 }
 
+// Norm, router, choice and grouping in one kernel.
+TEST_F(MoeCuda, FewRowsAreChosenForInOneKernel) {
+  RandomValues random(3);
+  for (const auto& [experts, columns] : {std::pair<int64_t, int64_t>{128, 2048}, {60, 512}, {256, 4096}}) {
+    const ExpertSizes sizes = {.experts = experts, .experts_per_token = 8, .columns = columns, .hidden = 128};
+    const Bf16s norm_weight = random_bf16(random, columns);
+    const Bf16s router = random_bf16(random, experts * columns, 2.0f / std::sqrt(static_cast<float>(columns)));
+    const auto norm_device = to_device(norm_weight), router_device = to_device(router);
+    for (const int rows : {1, 3, 8}) {
+      const Bf16s residual = random_bf16(random, rows * columns, 3.0f);
+      const auto residual_device = to_device(residual);
+      const DeviceArray<__nv_bfloat16> normed(residual.size());
+      const DeviceArray<uint8_t> quantised(residual.size());
+      const DeviceArray<float> scales(static_cast<size_t>(rows));
+      DeviceArena counter;
+      lay_out_experts(counter, sizes, rows);
+      const DeviceArray<uint8_t> memory(static_cast<size_t>(counter.used_bytes()));
+      DeviceArena arena(memory.data(), counter.used_bytes());
+      const ExpertRoom room = lay_out_experts(arena, sizes, rows);
+      ASSERT_TRUE(choose_experts_fits(sizes, rows));
+      ChooseArgs args = {.sizes = sizes,
+                         .rows = rows,
+                         .residual = residual_device.data(),
+                         .norm_weight = norm_device.data(),
+                         .epsilon = 1e-6f,
+                         .router = router_device.data(),
+                         .normed = normed.data()};
+      choose_experts(stream(), args, room);
+      args.quantised = quantised.data();
+      args.scales = scales.data();
+      choose_experts(stream(), args, room);
+      finish();
+      const auto fetch = [](const auto* from, size_t count) {
+        std::vector<std::decay_t<decltype(*from)>> values(count);
+        CRIBLE_CUDA_CHECK(cudaMemcpy(values.data(), from, count * sizeof(*from), cudaMemcpyDeviceToHost));
+        return values;
+      };
+      const auto slots = static_cast<size_t>(rows * 8);
+      const auto chosen = fetch(room.chosen, slots), places = fetch(room.places, slots);
+      const auto row_of = fetch(room.rows, slots);
+      const auto weights = fetch(room.weights, slots);
+      const auto tiles = static_cast<size_t>(fetch(room.tile_count, 1)[0]);
+      const auto tile_expert = fetch(room.tile_expert, tiles), tile_begin = fetch(room.tile_begin, tiles),
+                 tile_end = fetch(room.tile_end, tiles);
+      // Every place belongs to one slot, and lies in its expert's tile.
+      std::vector<int> owners(slots, 0);
+      for (size_t slot = 0; slot < slots; ++slot) {
+        ASSERT_GE(places[slot], 0);
+        ASSERT_LT(places[slot], static_cast<int32_t>(slots));
+        ++owners[static_cast<size_t>(places[slot])];
+        EXPECT_EQ(row_of[static_cast<size_t>(places[slot])], static_cast<int32_t>(slot / 8));
+        const auto tile = std::find(tile_expert.begin(), tile_expert.end(), chosen[slot]) - tile_expert.begin();
+        ASSERT_LT(tile, static_cast<int64_t>(tiles));
+        EXPECT_GE(places[slot], tile_begin[static_cast<size_t>(tile)]);
+        EXPECT_LT(places[slot], tile_end[static_cast<size_t>(tile)]);
+      }
+      EXPECT_EQ(std::count(owners.begin(), owners.end(), 1), static_cast<int64_t>(slots));
+      const Bf16s normed_host = normed.host();
+      const std::vector<uint8_t> fp8 = quantised.host();
+      for (int r = 0; r < rows; ++r) {
+        double squares = 0;
+        for (int64_t c = 0; c < columns; ++c) squares += std::pow(exact(residual[static_cast<size_t>(r * columns + c)]), 2);
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + 1e-6);
+        std::vector<double> x, got, from_fp8;
+        for (int64_t c = 0; c < columns; ++c) {
+          const size_t at = static_cast<size_t>(r * columns + c);
+          x.push_back(exact(residual[at]) * factor * exact(norm_weight[static_cast<size_t>(c)]));
+          got.push_back(exact(normed_host[at]));
+          const __half value(__nv_cvt_fp8_to_halfraw(fp8[at], __NV_E4M3));
+          from_fp8.push_back(static_cast<double>(__half2float(value)) *
+                             static_cast<double>(scales.host()[static_cast<size_t>(r)]));
+        }
+        EXPECT_LE(relative_distance(got, x), kBf16Epsilon);
+        EXPECT_LE(relative_distance(from_fp8, x), 0.04);
+        std::vector<double> logits;
+        for (int64_t e = 0; e < experts; ++e) {
+          double sum = 0;
+          for (int64_t c = 0; c < columns; ++c) sum += got[static_cast<size_t>(c)] * exact(router[static_cast<size_t>(e * columns + c)]);
+          logits.push_back(sum);
+        }
+        const auto choice = [&](int64_t j) { return chosen[static_cast<size_t>(r * 8 + j)]; };
+        double total = 0;
+        for (int64_t j = 0; j < 8; ++j) total += std::exp(logits[static_cast<size_t>(choice(j))]);
+        std::vector<double> sorted = logits;
+        std::sort(sorted.rbegin(), sorted.rend());
+        for (int64_t j = 0; j < 8; ++j) {
+          const double logit = logits[static_cast<size_t>(choice(j))];
+          // float32 sums over thousands of products of size one.
+          EXPECT_NEAR(logit, sorted[static_cast<size_t>(j)], 1e-4);
+          EXPECT_NEAR(static_cast<double>(weights[static_cast<size_t>(r * 8 + j)]), std::exp(logit) / total, 1e-4);
+        }
+      }
+    }
+  }
+}
+
 TEST(MoeCudaLimits, SizesThatDoNotFitAreSaid) {
   EXPECT_TRUE(experts_fit({.experts = 128, .experts_per_token = 8, .columns = 2048, .hidden = 768}));
   EXPECT_FALSE(experts_fit({.experts = 128, .experts_per_token = 8, .columns = 2048, .hidden = 700}));

@@ -39,5 +39,6 @@ struct ExpertProduct {
 void expert_product(const CudaStream& stream, WeightType type, bool gated, int tile_slots, int64_t most_tiles,
                     const ExpertProduct& product);
 void prepare_expert_product();
+void prepare_choose_experts();
 
 }  // namespace crible::cuda

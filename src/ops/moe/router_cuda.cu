@@ -1,16 +1,14 @@
 // The router's choice, the grouping of slots and the weighted sum: small kernels around the products.
 #include "base/units.h"
 #include "device/cuda/launch.h"
-#include "ops/bf16_vector.cuh"
 #include "ops/moe/moe_kernels_cuda.h"
+#include "ops/moe/row_choice.cuh"
 
 namespace crible::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kMaxExperts = 512;
-constexpr int kMaxPerToken = 16;
 
 // A warp per row. Lane l holds the experts l, l + 32, ...
 template <int kPerLane>
@@ -22,64 +20,17 @@ __global__ void __launch_bounds__(kThreads)
   if (row >= rows) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float own[kPerLane];
-  bool finite = true;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
     const int expert = i * 32 + lane;
     own[i] = expert < experts ? logits[static_cast<int64_t>(row) * experts + expert] : -INFINITY;
-    if (expert < experts) finite = finite && isfinite(own[i]);
   }
-  finite = __all_sync(~0u, finite);
-  uint32_t taken = 0;  // bit i: own[i] was chosen
-  float largest = 0;
-  float sum = 0;
-  float mine = 0;  // lane j: the j-th weight, not yet divided
-  int chosen = 0;
-  for (int j = 0; j < k; ++j) {
-    float best = -INFINITY;
-    int best_expert = kMaxExperts;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int expert = i * 32 + lane;
-      const bool better = own[i] > best || best_expert == kMaxExperts;
-      if (expert < experts && (taken >> i & 1) == 0 && better) {
-        best = own[i];
-        best_expert = expert;
-      }
-    }
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const float other = __shfl_xor_sync(~0u, best, offset);
-      const int other_expert = __shfl_xor_sync(~0u, best_expert, offset);
-      if (other > best || (!(best > other) && other_expert < best_expert)) {
-        best = other;
-        best_expert = other_expert;
-      }
-    }
-    // A row of NaN: the comparison finds nothing, and lanes may disagree.
-    best_expert = __shfl_sync(~0u, best_expert, 0);
-    best = __shfl_sync(~0u, best, 0);
-    if (best_expert % 32 == lane) taken |= 1u << (best_expert / 32);
-    if (j == 0) largest = best;
-    const float weight = expf(best - largest);
-    sum += weight;
-    if (lane == j) {
-      mine = weight;
-      chosen = best_expert;
-    }
-  }
-  if (!normalise) {
-    sum = 0;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) sum += i * 32 + lane < experts ? expf(own[i] - largest) : 0.0f;
-    sum = lane_sum<32>(sum);
-  }
-  if (lane < k) {
-    const int slot = row * k + lane;
-    room.chosen[slot] = chosen;
-    room.weights[slot] = finite ? mine / sum : __int_as_float(0x7FFFFFFF);
-    room.ranks[slot] = atomicAdd(room.counts + chosen, 1);
-  }
+  const RowChoice choice = choose_experts_of_row<kPerLane>(own, experts, k, normalise);
+  if (lane >= k) return;
+  const int slot = row * k + lane;
+  room.chosen[slot] = choice.expert;
+  room.weights[slot] = choice.weight;
+  room.ranks[slot] = atomicAdd(room.counts + choice.expert, 1);
 }
 
 // Every block adds up the counts for itself; the first writes the tiles.
@@ -150,9 +101,9 @@ __global__ void __launch_bounds__(kThreads)
 
 Status experts_fit(const ExpertSizes& s) {
   if (s.experts < 1 || s.experts > kMaxExperts || s.experts_per_token < 1 ||
-      s.experts_per_token > std::min<int64_t>(kMaxPerToken, s.experts)) {
+      s.experts_per_token > std::min<int64_t>(kMaxExpertsPerToken, s.experts)) {
     return fail(ErrorCode::kUnsupported, "{} of {} experts per token: the GPU has up to {} of {}",
-                s.experts_per_token, s.experts, kMaxPerToken, kMaxExperts);
+                s.experts_per_token, s.experts, kMaxExpertsPerToken, kMaxExperts);
   }
   if (s.columns % 256 != 0 || s.hidden % 128 != 0) {
     return fail(ErrorCode::kUnsupported,
