@@ -1,6 +1,6 @@
 // Chooses one token per row of logits on the GPU, with the meaning and the order of steps of sample.h:
 // log-probabilities of the raw logits · mask, bias, penalties, DRY · temperature · min-p · typical-p ·
-// · top-p · draw. Tokens depend on a request's own logits, seed and position alone, never on the batch.
+// top-k · top-p · draw. Tokens depend on a request's own logits, seed and position alone, never on the batch.
 //
 // A cluster of eight blocks has one row, which it keeps in shared memory: the logits are read once, and once
 // more where log-probabilities are wanted beside anything that changes them. Each filter costs two to four
