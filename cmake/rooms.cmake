@@ -17,7 +17,7 @@ endfunction()
 #
 # One library per folder under src/. Every NAME.cc is part of it; every NAME_test.cc is part of the
 # room's one test program (registered test by test with CTest); every NAME_bench.cc of its one
-# bench program. Files named *_avx2.cc, *_avx512.cc are compiled for that instruction set and must
+# bench program. Files named *_avx2.cc, *_avx512.cc, *_amx.cc are compiled for that instruction set and must
 # only be reached behind a run-time check (device/cpu/cpu_features.h).
 function(crible_room name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LINK;TEST_LINK" ${ARGN})
@@ -31,7 +31,7 @@ function(crible_room name)
   list(FILTER sources EXCLUDE REGEX "(_test|_bench|/main)\\.cc$")
 
   foreach(file ${sources})
-    if(file MATCHES "_avx(2|512)\\.cc$")
+    if(file MATCHES "_(avx2|avx512|amx)\\.cc$")
       # Other instruction sets than the precompiled header's.
       set_source_files_properties(${file} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
     endif()
@@ -40,6 +40,9 @@ function(crible_room name)
     elseif(file MATCHES "_avx512\\.cc$")
       set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
         "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mfma;-mf16c;-mbmi2;-mprefer-vector-width=512")
+    elseif(file MATCHES "_amx\\.cc$")
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
+        "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mamx-tile;-mamx-int8;-mfma;-mf16c;-mbmi2;-mprefer-vector-width=512")
     endif()
   endforeach()
 

@@ -10,7 +10,7 @@ namespace crible {
 
 inline std::vector<CpuIsa> available_isas() {
   std::vector<CpuIsa> isas;
-  for (CpuIsa isa : {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (CpuIsa isa : {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
     if (isa <= widest_cpu_isa()) {
       isas.push_back(isa);
     } else {

@@ -1,5 +1,5 @@
-// Which instruction sets this processor offers, and which of the three kernel families that means.
-// CRIBLE_CPU_ISA=scalar|avx2|avx512 lowers the choice, for tests and for reproducing on one machine
+// Which instruction sets this processor offers, and which of the kernel families that means.
+// CRIBLE_CPU_ISA=scalar|avx2|avx512|amx lowers the choice, for tests and for reproducing on one machine
 // what another one computes; it never raises it.
 #pragma once
 
@@ -10,7 +10,7 @@
 namespace crible {
 
 // Ordered: a processor that can run one can run those before it.
-enum class CpuIsa { kScalar, kAvx2, kAvx512 };
+enum class CpuIsa { kScalar, kAvx2, kAvx512, kAmx };
 
 struct CpuFeatures {
   bool avx2 = false;
@@ -19,6 +19,7 @@ struct CpuFeatures {
   bool bmi2 = false;
   bool avx512_f_bw_dq_vl = false;
   bool avx512_vnni = false;
+  bool amx_int8 = false;  // and the operating system lets this process use tile registers
 };
 
 const CpuFeatures& cpu_features();  // of this processor and operating system, read once

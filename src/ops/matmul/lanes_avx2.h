@@ -17,8 +17,10 @@ struct Avx2Lanes {
     __m256 low, high;
   };
   static constexpr int kTileRows = 4;  // 8 accumulators, 4 weight registers, 1 activation: fills 16 registers
-  // From these rows on a panel pays for its stores and loads: where unpacking is cheap, and where it is not.
-  static constexpr int64_t kPanelMinRows = 16, kWidePanelMinRows = 5;
+  // From these rows on a panel pays for its stores and loads: of bytes; of nibbles, whose unpacking hides behind the
+  // multiplications; of wider ones. Nibbles with scales in super-blocks gain by a panel of scales alone.
+  static constexpr int64_t kPanelMinRows = 32, kNibblePanelMinRows = INT64_MAX, kWidePanelMinRows = 5;
+  static constexpr int64_t kScalePanelMinRows = 8;
   template <int T>
   static constexpr int chains() { return 1; }
 

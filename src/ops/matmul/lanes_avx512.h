@@ -16,8 +16,9 @@ struct Avx512Lanes {
   using Int = __m512i;
   using Float = __m512;
   static constexpr int kTileRows = 8;
-  // From these rows on a panel pays for its stores and loads: where unpacking is cheap, and where it is not.
-  static constexpr int64_t kPanelMinRows = 64, kWidePanelMinRows = 16;
+  // From these rows on a panel pays for its stores and loads: of bytes, of nibbles, of wider ones; and one of scales alone.
+  static constexpr int64_t kPanelMinRows = 64, kNibblePanelMinRows = 64, kWidePanelMinRows = 16;
+  static constexpr int64_t kScalePanelMinRows = 16;
   // vpdpwssd takes about five cycles: few rows need several sums under way.
   template <int T>
   static constexpr int chains() { return T == 1 ? 4 : T <= 4 ? 2 : 1; }

@@ -16,6 +16,10 @@ constexpr int64_t kActivationBytesPerTask = 160 * kKiB;
 constexpr int64_t kRowsMultiple = 48;  // whole register tiles, whatever their height
 constexpr int64_t kTasksPerThread = 4;  // evens out threads that the system slows down
 
+// Tile registers gain a third where there are enough rows and nearly all of the tiles are rows; few rows on many threads
+// lose to the time that splitting their bytes takes.
+bool fills_tiles(int64_t rows) { return rows >= 3 * kRowTile && rows * 8 >= round_up(rows, kRowTile) * 7; }
+
 bool is_quantised(DType dtype) { return dtype_block_size(dtype) > 1; }
 
 struct Family {
@@ -26,24 +30,13 @@ struct Family {
 
 Family family_of(CpuIsa isa) {
 #if defined(__x86_64__)
-  if (isa == CpuIsa::kAvx512) return {float_kernels_avx512(), block_kernels_avx512(), super_block_kernels_avx512()};
+  if (isa >= CpuIsa::kAvx512) return {float_kernels_avx512(), block_kernels_avx512(), super_block_kernels_avx512()};
   if (isa == CpuIsa::kAvx2) return {float_kernels_avx2(), block_kernels_avx2(), super_block_kernels_avx2()};
 #endif
   return {float_kernels_scalar(), block_kernels_scalar(), super_block_kernels_scalar()};
 }
 
-}  // namespace
-
-QuantiseRowsKernel quantise_rows_kernel(CpuIsa isa) {
-#if defined(__x86_64__)
-  if (isa == CpuIsa::kAvx512) return quantise_rows_avx512;
-  if (isa == CpuIsa::kAvx2) return quantise_rows_avx2;
-#endif
-  return quantise_rows_scalar;
-}
-
-MatmulKernel matmul_kernel(CpuIsa isa, DType dtype) {
-  const Family family = family_of(isa);
+MatmulKernel kernel_of(const Family& family, DType dtype) {
   switch (dtype) {
     case DType::kF32: return family.floats.f32;
     case DType::kF16: return family.floats.f16;
@@ -60,6 +53,29 @@ MatmulKernel matmul_kernel(CpuIsa isa, DType dtype) {
   }
   CHECK(false, "{} is not a weight type", dtype_name(dtype));
   return nullptr;
+}
+
+}  // namespace
+
+QuantiseRowsKernel quantise_rows_kernel(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (isa >= CpuIsa::kAvx512) return quantise_rows_avx512;
+  if (isa == CpuIsa::kAvx2) return quantise_rows_avx2;
+#endif
+  return quantise_rows_scalar;
+}
+
+MatmulKernel matmul_kernel(CpuIsa isa, DType dtype) { return kernel_of(family_of(isa), dtype); }
+
+MatmulMethod matmul_method(CpuIsa isa, DType dtype, [[maybe_unused]] int64_t rows) {
+  if (!is_quantised(dtype)) return {nullptr, false, matmul_kernel(isa, dtype)};
+#if defined(__x86_64__)
+  if (isa == CpuIsa::kAmx && fills_tiles(rows)) {
+    const Family tiles = {float_kernels_avx512(), block_kernels_amx(), super_block_kernels_amx()};
+    return {dtype == DType::kQ8_0 ? quantise_rows_amx_bytes : quantise_rows_amx_nibbles, true, kernel_of(tiles, dtype)};
+  }
+#endif
+  return {quantise_rows_kernel(isa), false, matmul_kernel(isa, dtype)};
 }
 
 int64_t matmul_rows_per_task(DType dtype, int64_t rows, int64_t columns) {
@@ -80,7 +96,7 @@ int64_t matmul_scratch_bytes(int64_t rows, const PackedMatrix& weight) {
 void matmul(Stream& stream, const MatmulArgs& args) {
   const PackedMatrix& weight = *args.weight;
   if (args.rows <= 0) return;
-  const MatmulKernel kernel = matmul_kernel(stream.isa(), weight.dtype());
+  const MatmulMethod method = matmul_method(stream.isa(), weight.dtype(), args.rows);
   const int64_t columns = weight.columns();
 
   MatmulTask whole = {};
@@ -89,9 +105,9 @@ void matmul(Stream& stream, const MatmulArgs& args) {
   whole.columns = columns;
   whole.x = args.x;
   whole.x_stride = args.x_stride;
-  if (is_quantised(weight.dtype())) {
+  if (method.quantise != nullptr) {
     whole.quantised = place_quantised_rows(stream.scratch(quantised_rows_bytes(args.rows, columns)), args.rows, columns);
-    quantise_rows(stream, args.x, args.x_stride, args.rows, columns, whole.quantised);
+    quantise_rows(stream, args.x, args.x_stride, args.rows, columns, whole.quantised, method);
   }
   whole.out = args.out;
   whole.out_stride = args.out_stride;
@@ -112,7 +128,7 @@ void matmul(Stream& stream, const MatmulArgs& args) {
     part.group_end = std::min(groups, part.group_begin + groups_per_task);
     part.row_begin = task / group_tasks * rows_per_task;
     part.row_end = std::min(args.rows, part.row_begin + rows_per_task);
-    kernel(part);
+    method.multiply(part);
   });
 }
 

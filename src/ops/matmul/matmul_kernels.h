@@ -6,7 +6,8 @@
 // order by fused multiply-add into one float32 accumulator per output, each as sum · (weight scale ·
 // activation scale), and after it, where the type has one, minimum · (scaled sum of activations). A
 // sub-block's own scale is the product that the format defines, rounded to float32 first. Float weights:
-// one fused multiply-add per k, ascending.
+// one fused multiply-add per k, ascending, BF16 ones too: on the Xeon measured vdpbf16ps does half the multiply-adds a
+// cycle that vfmadd does, and it rounds activations to 8 bits and sums in another order.
 //
 // This header holds no functions with bodies: it is read by files compiled for several instruction sets.
 #pragma once
@@ -21,6 +22,7 @@
 namespace crible {
 
 inline constexpr int64_t kMaxTaskRows = 192;  // rows of one task: kernels keep their sums on the stack
+inline constexpr int64_t kRowTile = 16;       // rows of a tile register
 
 // Rows of x as the quantised kernels read them (quantised_rows.h places them).
 struct QuantisedRows {
@@ -74,10 +76,23 @@ void quantise_rows_avx512(const float* x, int64_t x_stride, int64_t rows, int64_
 const FloatKernels& float_kernels_avx512();
 const BlockKernels& block_kernels_avx512();
 const SuperBlockKernels& super_block_kernels_avx512();
+// Of some rows of one tile, in the layout of amx_tiles.h, where q.values is the first one's place: for weights of bytes,
+// and for all others.
+void quantise_rows_amx_bytes(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q);
+void quantise_rows_amx_nibbles(const float* x, int64_t x_stride, int64_t rows, int64_t columns, const QuantisedRows& q);
+const BlockKernels& block_kernels_amx();
+const SuperBlockKernels& super_block_kernels_amx();
 #endif
 
 QuantiseRowsKernel quantise_rows_kernel(CpuIsa isa);
 MatmulKernel matmul_kernel(CpuIsa isa, DType dtype);  // of a weight type
+// What goes together for a product of `rows` rows: tile registers read activations in a layout of their own.
+struct MatmulMethod {
+  QuantiseRowsKernel quantise;  // null for float weights
+  bool in_tiles;                // of kRowTile rows each (amx_tiles.h)
+  MatmulKernel multiply;
+};
+MatmulMethod matmul_method(CpuIsa isa, DType dtype, int64_t rows);
 // Rows that one task should take of `rows`: their activations stay in the second-level cache. At most kMaxTaskRows.
 int64_t matmul_rows_per_task(DType dtype, int64_t rows, int64_t columns);
 

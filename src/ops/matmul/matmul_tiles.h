@@ -1,6 +1,7 @@
 // The loops of the vector kernels, written once over V (see packed_blocks.h): register tiles of 16 weight rows × up to
 // V::kTileRows activation rows. Few rows take weights straight from their packed bytes; many rows take them from a
-// panel of a few blocks that is unpacked once for all of them. Both add in the order of matmul_kernels.h.
+// panel of a few blocks that is unpacked once for all of them, or their scales alone. All add in the order of
+// matmul_kernels.h.
 #pragma once
 
 #include "ops/matmul/matmul_kernels.h"
@@ -18,6 +19,7 @@ namespace crible {
 // one another, so what lies ahead is the next group's start; a prefetch beyond the matrix is harmless.
 inline constexpr int64_t kPrefetchBytes = 4096;
 inline constexpr int64_t kPanelBlocks = 4;
+inline constexpr int64_t kScalePanelBlocks = 32;
 inline constexpr int kStepsPerBlock = 8;
 
 // Activations of T rows as the tiles read them.
@@ -215,6 +217,37 @@ CRIBLE_APART void panel_tile(const MatmulTask& task, const Panel<V>& panel, int6
   for (int t = 0; t < T; ++t) V::store(sums[t], sum[t]);
 }
 
+// --- Many rows, scales unpacked once ------------------------------------------------------------------
+
+template <class V>
+struct alignas(64) ScalePanel {
+  typename V::Float scales[kScalePanelBlocks];
+  typename V::Float minima[kScalePanelBlocks];
+};
+
+template <class V, class Block, int T>
+CRIBLE_APART void scaled_tile(const MatmulTask& task, const ScalePanel<V>& panel, const std::byte* group, int64_t first_block,
+                              int64_t blocks, int64_t row, typename V::Float* sums) {
+  constexpr int64_t kStride = Block::kUnitBytes / Block::kUnitBlocks;
+  const TileRows<V, T> rows(task, row);
+  typename V::Float sum[T];
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) sum[t] = sums[t];
+  const bool from_memory = row == task.row_begin;
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t b = first_block + i, j = b % Block::kUnitBlocks;
+    const std::byte* unit = group + b / Block::kUnitBlocks * Block::kUnitBytes;
+    if (from_memory) prefetch<V, kStride>(unit + j * kStride + kPrefetchBytes);
+    Dots<V, T> dots;
+    start_sub_block<V, Block, T>(dots, rows, b, 0);
+    dot_steps<V, Block, T, 0, kStepsPerBlock>(dots, unit + Block::kHeaderBytes + j * Block::kBlockBytes, rows, b * kQuantBlock);
+    finish_sub_block<V, T>(sum, dots, panel.scales[i], rows, b);
+    add_minimum<V, T>(sum, panel.minima[i], rows, b);
+  }
+  CRIBLE_UNROLL
+  for (int t = 0; t < T; ++t) V::store(sums[t], sum[t]);
+}
+
 // --- Tasks ------------------------------------------------------------------------------------------
 
 template <class V, class Block, int T>
@@ -245,6 +278,39 @@ void run_panels(const MatmulTask& task, int64_t g) {
 }
 
 template <class V, class Block, int T>
+CRIBLE_INLINE void run_scaled_rows(const MatmulTask& task, const ScalePanel<V>& panel, const std::byte* group, int64_t first,
+                                   int64_t blocks, int64_t row, int64_t count, typename V::Float* sums) {
+  if constexpr (T > 1) {
+    if (count < T) return run_scaled_rows<V, Block, T - 1>(task, panel, group, first, blocks, row, count, sums);
+  }
+  scaled_tile<V, Block, T>(task, panel, group, first, blocks, row, sums);
+}
+
+template <class V, class Block>
+void run_scale_panels(const MatmulTask& task, int64_t g) {
+  static_assert(Block::kSubBlocks == 1 && Block::kMinimum);
+  const std::byte* group = task.weights + g * task.group_bytes;
+  const int64_t blocks = task.columns / kQuantBlock;
+  const int64_t count = task.row_end - task.row_begin;
+  ScalePanel<V> panel;
+  typename V::Float sums[kMaxTaskRows];
+  for (int64_t i = 0; i < count; ++i) V::store(sums[i], V::zero_float());
+  for (int64_t first = 0; first < blocks; first += kScalePanelBlocks) {
+    const int64_t n = blocks - first < kScalePanelBlocks ? blocks - first : kScalePanelBlocks;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t b = first + i, j = b % Block::kUnitBlocks;
+      const std::byte* unit = group + b / Block::kUnitBlocks * Block::kUnitBytes;
+      V::store(panel.scales[i], Block::scale(unit, j, 0));
+      V::store(panel.minima[i], Block::minimum(unit, j));
+    }
+    for (int64_t done = 0; done < count; done += V::kTileRows) {
+      run_scaled_rows<V, Block, V::kTileRows>(task, panel, group, first, n, task.row_begin + done, count - done, sums + done);
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) V::store_row(task, task.row_begin + i, g * kPackRows, sums[i]);
+}
+
+template <class V, class Block, int T>
 CRIBLE_APART void tile(const MatmulTask& task, const std::byte* group, int64_t row, int64_t n) {
   typename V::Float sum[T];
   if constexpr (requires { Block::kCentre; }) {
@@ -269,9 +335,14 @@ template <class V, class Block>
 void run(const MatmulTask& task) {
   for (int64_t g = task.group_begin; g < task.group_end; ++g) {
     if constexpr (requires { Block::kCentre; }) {
-      constexpr int64_t kMinRows = Block::kWide ? V::kWidePanelMinRows : V::kPanelMinRows;
-      if (task.row_end - task.row_begin >= kMinRows) {
+      if (task.row_end - task.row_begin >= Block::kPanelMinRows) {
         run_panels<V, Block>(task, g);
+        continue;
+      }
+    }
+    if constexpr (requires { requires Block::kUnitBlocks > 1 && Block::kMinimum && Block::kPanelMinRows > V::kScalePanelMinRows; }) {
+      if (task.row_end - task.row_begin >= V::kScalePanelMinRows) {
+        run_scale_panels<V, Block>(task, g);
         continue;
       }
     }

@@ -3,8 +3,9 @@
 // and with it everything made from it here, so that no code is shared between instruction sets.
 //
 // A block of 32 k is taken in 8 steps; step<s> gives two k pairs: of each 32-bit lane the low half is the weight of
-// k_of(s, i), the high half that of the k after it. All but Q8_0's are unsigned: kCentre says what to subtract. kWide: a
-// step costs several instructions.
+// k_of(s, i), the high half that of the k after it; bytes<s> gives the same weights as bytes, of which byte b is that of
+// k_of(s, b % 2) + b / 2. All but Q8_0's are unsigned: kCentre says what to subtract. kPanelMinRows: rows from which
+// unpacking once for all of them pays; it depends on what a step costs.
 #pragma once
 
 #include <cstddef>
@@ -25,13 +26,15 @@ struct PairOfPairs {
 
 template <class V>
 struct ByteSteps {
-  static constexpr bool kWide = false;
+  static constexpr int64_t kPanelMinRows = V::kPanelMinRows;
   static CRIBLE_INLINE constexpr int64_t k_of(int step, int i) { return 4 * step + 2 * i; }
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) {
     const auto words = V::load(values + kStep * 64);
     return {V::template shift_right_signed<8>(V::template shift_left<8>(words)), V::template shift_right_signed<8>(words)};
   }
+  template <int kStep>
+  static CRIBLE_INLINE typename V::Int bytes(const std::byte* values) { return V::load(values + kStep * 64); }
 };
 
 // What all nibble types have in common: the order of steps.
@@ -41,7 +44,7 @@ struct NibbleOrder {
 
 template <class V>
 struct NibbleSteps : NibbleOrder {
-  static constexpr bool kWide = false;
+  static constexpr int64_t kPanelMinRows = V::kNibblePanelMinRows;
   template <int kStep>
   static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) {
     const auto words = V::load(values + kStep / 2 * 64);
@@ -51,37 +54,50 @@ struct NibbleSteps : NibbleOrder {
       return {V::template mask<0x000F000F>(V::template shift_right<4>(words)), V::template shift_right<12>(words)};
     }
   }
+  template <int kStep>
+  static CRIBLE_INLINE typename V::Int bytes(const std::byte* values) {
+    const auto words = V::load(values + kStep / 2 * 64);
+    return V::template mask<0x0F0F0F0F>(kStep % 2 == 0 ? words : V::template shift_right<4>(words));
+  }
 };
 
 // Bytes of step kStep: nibbles from the words after the kHighWords words of further bits, of which kBits are a byte's.
 template <class V, int kHighWords, int kBits, int kStep>
-CRIBLE_INLINE PairOfPairs<V> wide_step(const std::byte* values) {
+CRIBLE_INLINE typename V::Int wide_bytes(const std::byte* values) {
   constexpr int kStepsPerWord = 8 / kHighWords;
   constexpr int kShift = kStep % kStepsPerWord * kBits - 4;  // the further bits belong above the nibble
   constexpr uint32_t kMask = kBits == 1 ? 0x10101010 : 0x30303030;
   const auto words = V::load(values + kHighWords * 64 + kStep / 2 * 64);
   const auto further = V::load(values + kStep / kStepsPerWord * 64);
-  auto bytes = V::template mask<0x0F0F0F0F>(kStep % 2 == 0 ? words : V::template shift_right<4>(words));
+  const auto bytes = V::template mask<0x0F0F0F0F>(kStep % 2 == 0 ? words : V::template shift_right<4>(words));
   if constexpr (kShift < 0) {
-    bytes = V::either(bytes, V::template mask<kMask>(V::template shift_left<-kShift>(further)));
+    return V::either(bytes, V::template mask<kMask>(V::template shift_left<-kShift>(further)));
   } else {
-    bytes = V::either(bytes, V::template mask<kMask>(V::template shift_right<kShift>(further)));
+    return V::either(bytes, V::template mask<kMask>(V::template shift_right<kShift>(further)));
   }
+}
+
+template <class V>
+CRIBLE_INLINE PairOfPairs<V> pairs_of_bytes(typename V::Int bytes) {
   return {V::template mask<0x00FF00FF>(bytes), V::template shift_right<8>(bytes)};
 }
 
 template <class V>
 struct FiveBitSteps : NibbleOrder {
-  static constexpr bool kWide = true;
+  static constexpr int64_t kPanelMinRows = V::kWidePanelMinRows;
   template <int kStep>
-  static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return wide_step<V, 1, 1, kStep>(values); }
+  static CRIBLE_INLINE typename V::Int bytes(const std::byte* values) { return wide_bytes<V, 1, 1, kStep>(values); }
+  template <int kStep>
+  static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return pairs_of_bytes<V>(bytes<kStep>(values)); }
 };
 
 template <class V>
 struct SixBitSteps : NibbleOrder {
-  static constexpr bool kWide = true;
+  static constexpr int64_t kPanelMinRows = V::kWidePanelMinRows;
   template <int kStep>
-  static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return wide_step<V, 2, 2, kStep>(values); }
+  static CRIBLE_INLINE typename V::Int bytes(const std::byte* values) { return wide_bytes<V, 2, 2, kStep>(values); }
+  template <int kStep>
+  static CRIBLE_INLINE PairOfPairs<V> step(const std::byte* values) { return pairs_of_bytes<V>(bytes<kStep>(values)); }
 };
 
 // --- Scales and minima of block j of a unit ---------------------------------------------------------

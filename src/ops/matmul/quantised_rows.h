@@ -15,8 +15,10 @@ QuantisedRows place_quantised_rows(std::byte* memory, int64_t rows, int64_t colu
 // The same arrays from row `first` on.
 QuantisedRows from_row(const QuantisedRows& rows, int64_t first, int64_t columns);
 
-// Quantises all rows of x [rows, columns] on the stream's threads.
+// Quantises all rows of x [rows, columns] on the stream's threads, as matmul_kernel()'s or as the method's kernels read them.
 void quantise_rows(Stream& stream, const float* x, int64_t x_stride, int64_t rows, int64_t columns,
                    const QuantisedRows& quantised);
+void quantise_rows(Stream& stream, const float* x, int64_t x_stride, int64_t rows, int64_t columns,
+                   const QuantisedRows& quantised, const MatmulMethod& method);
 
 }  // namespace crible
