@@ -11,7 +11,7 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * 32;
 constexpr int kBlockTokens = 16;
-constexpr int kHeads = 8;  // rows of an mma's first operand that are used
+constexpr int kHeads = 8;  // columns of an mma
 constexpr int kMaxCluster = 8;
 constexpr float kLog2e = 1.44269504f;
 
@@ -21,11 +21,11 @@ __device__ inline uint32_t widen(uint32_t two) {
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(two)));
   return halves;
 }
-// Rows 8 to 15 of the first operand are zero.
-__device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a2, uint32_t b0, uint32_t b1) {
+__device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(0), "r"(a2), "r"(0), "r"(b0), "r"(b1));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 __device__ inline uint32_t to_halves(float low, float high) {
   constexpr float kLargest = 65504.0f;
@@ -43,7 +43,8 @@ struct Sizes {
   static constexpr int kSteps = kHeadSize / 16;       // of an mma along a key
   static constexpr int kKeyWords = kHeadSize / 16;    // 4-byte words of a key in a lane
   static constexpr int kValueWords = kHeadSize / 32;  // of a value
-  static constexpr int kColumns = kHeadSize / 8;      // mmas along a value
+  static constexpr int kTiles = kHeadSize / 16;       // mmas along a value
+  static constexpr int kShare = kHeadSize / 8;        // elements of a value in a lane
 };
 
 // A block of the cache in a warp's registers: keys of the tokens g and g + 8, of which the lane has the 16-byte
@@ -106,14 +107,16 @@ struct Page {
   }
 };
 
-// A warp's running softmax of the query heads g over its blocks: the sum is this lane's share, the result the elements
-// from t · kHeadSize / 4 on (column j of both halves in elements 0 and 1).
+// A warp's running softmax over its blocks. Maximum and sum are of query head g, the sum this lane's share. Keys are the
+// second operand of their product and give this lane the weights of head g for its tokens: they are, as they lie, the
+// second operand of the product with the values. Its results: elements 2j of the g-th eighth of a head in values[j][0]
+// (head 2t) and [1] (head 2t + 1), elements 2j + 1 in [2] and [3].
 template <int kHeadSize>
 struct WarpState {
   using S = Sizes<kHeadSize>;
   float maximum = -INFINITY;
   float sum = 0;
-  float values[S::kColumns][4] = {};
+  float values[S::kTiles][4] = {};
 
   // Unscaled, of the tokens 2t, 2t + 1 and those 8 later.
   __device__ static void score(const Page<kHeadSize>& page, const uint32_t (&q)[S::kSteps][2], float (&scores)[2][4]) {
@@ -122,7 +125,8 @@ struct WarpState {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const uint32_t word = page.keys[i][step];
-        multiply(scores[i], q[step][0], q[step][1], widen(word), widen(word >> 16));
+        // Rows 8 to 15 of the first operand are no heads.
+        multiply(scores[i], q[step][0], 0, q[step][1], 0, widen(word), widen(word >> 16));
       }
     }
   }
@@ -142,10 +146,14 @@ struct WarpState {
     if (__any_sync(~0u, largest > maximum)) {
       const float factor = weight_of(maximum, largest);
       sum *= factor;
+      const float even = __shfl_sync(~0u, factor, 8 * t);  // of head 2t
+      const float odd = __shfl_sync(~0u, factor, 8 * t + 4);
 #pragma unroll
-      for (int j = 0; j < S::kColumns; ++j) {
-        values[j][0] *= factor;
-        values[j][1] *= factor;
+      for (int j = 0; j < S::kTiles; ++j) {
+        values[j][0] *= even;
+        values[j][1] *= odd;
+        values[j][2] *= even;
+        values[j][3] *= odd;
       }
       maximum = largest;
     }
@@ -165,12 +173,11 @@ struct WarpState {
     for (int w = 0; w < S::kValueWords; ++w) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        // Bytes of two tokens in turn: two columns' pairs.
+        // Bytes of two tokens in turn: pairs of two elements.
         const uint32_t order = half == 0 ? 0x5140 : 0x7362;
         const uint32_t first = __byte_perm(page.values[0][w], page.values[1][w], order);
         const uint32_t second = __byte_perm(page.values[2][w], page.values[3][w], order);
-        multiply(values[4 * w + 2 * half], low, high, widen(first), widen(second));
-        multiply(values[4 * w + 2 * half + 1], low, high, widen(first >> 16), widen(second >> 16));
+        multiply(values[2 * w + half], widen(first), widen(first >> 16), widen(second), widen(second >> 16), low, high);
       }
     }
   }
@@ -180,7 +187,7 @@ template <int kHeadSize>
 struct Partial {
   float maximum[kWarps][kHeads];
   float sum[kWarps][kHeads];
-  float values[kWarps][kHeads][kHeadSize];
+  alignas(16) float values[kWarps][kHeads][kHeadSize];
 };
 
 // Query head g's elements as this lane's first operands: those that its key words meet.
@@ -238,7 +245,7 @@ __device__ void merge(Partial<kHeadSize>* own, int group, float scale, __nv_bflo
 }
 
 template <int kHeadSize>
-__global__ void __launch_bounds__(kThreads, 3) fp8_decode_kernel(Fp8DecodeAttentionArgs a) {
+__global__ void __launch_bounds__(kThreads, 4) fp8_decode_kernel(Fp8DecodeAttentionArgs a) {
   using S = Sizes<kHeadSize>;
   __shared__ Partial<kHeadSize> partial;
   cudaTriggerProgrammaticLaunchCompletion();
@@ -284,10 +291,10 @@ __global__ void __launch_bounds__(kThreads, 3) fp8_decode_kernel(Fp8DecodeAttent
     partial.sum[warp][g] = state.sum;
   }
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int j = 0; j < S::kColumns; ++j)
-      partial.values[warp][g][(2 * t + half) * S::kColumns + j] = state.values[j][half];
+  for (int j = 0; j < S::kTiles; ++j) {
+    const float(&v)[4] = state.values[j];
+    *reinterpret_cast<float2*>(&partial.values[warp][2 * t][g * S::kShare + 2 * j]) = make_float2(v[0], v[2]);
+    *reinterpret_cast<float2*>(&partial.values[warp][2 * t + 1][g * S::kShare + 2 * j]) = make_float2(v[1], v[3]);
   }
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   cluster.sync();
@@ -307,8 +314,8 @@ void fp8_decode_attention(const CudaStream& stream, const Fp8DecodeAttentionArgs
   if (args.rows == 0) return;
   CHECK(fp8_decode_attention_fits(args.shape) && args.cache.type == KvType::kFp8, "head size {}, {} heads over {}",
         args.shape.head_size, args.shape.heads, args.shape.kv_heads);
-  // Three blocks to a multiprocessor; a few rounds of them even out contexts of different lengths.
-  constexpr int64_t kBlocks = 132 * 3;
+  // Four blocks to a multiprocessor; a few rounds of them even out contexts of different lengths.
+  constexpr int64_t kBlocks = 132 * 4;
   unsigned cluster = kMaxCluster;
   while (cluster > 1 && cluster * args.shape.kv_heads * args.rows > kBlocks) cluster /= 2;
   launch(stream.get(),
