@@ -1,5 +1,5 @@
 # The CUDA half of the rooms device, ops, model and engine, for Hopper (sm_90a); included when CRIBLE_CUDA is ON.
-# Needs nvcc 13, cuBLASLt and FlashInfer's headers (scripts/setup cuda puts them under .venv/cuda).
+# Needs nvcc 13, cuBLASLt, FlashInfer's headers (scripts/setup cuda puts them under .venv/cuda) and NCCL's header.
 #
 # Each part is a library of its own beside its room's, so that a build without CUDA never sees it;
 # sources are NAME_cuda.cc, NAME_cuda.cu and everything under a folder cuda/.
@@ -19,6 +19,16 @@ set(CRIBLE_FLASHINFER ${CMAKE_SOURCE_DIR}/.venv/cuda/flashinfer/data CACHE PATH
 if(NOT EXISTS ${CRIBLE_FLASHINFER}/include/flashinfer/page.cuh)
   message(FATAL_ERROR "FlashInfer's headers are not in ${CRIBLE_FLASHINFER}: run scripts/setup cuda")
 endif()
+# NCCL is loaded when several GPUs are used, not linked: 200 MB that one GPU does without. Its library is looked for by
+# the loader first, then where it was found here.
+set(CRIBLE_NCCL_WHEEL ${CMAKE_SOURCE_DIR}/.venv/nccl/nvidia/nccl)
+find_path(CRIBLE_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CRIBLE_NCCL_WHEEL}/include)
+find_library(CRIBLE_NCCL_LIBRARY NAMES libnccl.so.2 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib
+             ${CRIBLE_NCCL_WHEEL}/lib)
+if(NOT CRIBLE_NCCL_INCLUDE)
+  message(FATAL_ERROR "nccl.h is not found: run scripts/setup cuda")
+endif()
+
 if(CCACHE_PROGRAM)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
 endif()
@@ -64,12 +74,22 @@ function(crible_cuda_part room)
   endforeach()
 endfunction()
 
-crible_cuda_part(device)
+crible_cuda_part(device LINK ${CMAKE_DL_LIBS})
+set(nccl_library "")
+if(CRIBLE_NCCL_LIBRARY)
+  set(nccl_library ${CRIBLE_NCCL_LIBRARY})
+endif()
+set_source_files_properties(${CMAKE_SOURCE_DIR}/src/device/cuda/nccl_library.cc TARGET_DIRECTORY crible_device_cuda
+                            PROPERTIES COMPILE_DEFINITIONS CRIBLE_NCCL_LIBRARY="${nccl_library}")
+target_include_directories(crible_device_cuda SYSTEM PRIVATE ${CRIBLE_NCCL_INCLUDE})
 crible_cuda_part(ops DEPS crible_device_cuda LINK CUDA::cublasLt)
 crible_cuda_part(model DEPS crible_ops_cuda crible_model)
 
 # The engine's runner of the GPU is part of its room: it and the engine know each other.
 file(GLOB CRIBLE_ENGINE_CUDA CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/engine/cuda/*.cc)
+set(CRIBLE_ENGINE_CUDA_TESTS ${CRIBLE_ENGINE_CUDA})
+list(FILTER CRIBLE_ENGINE_CUDA_TESTS INCLUDE REGEX "_test\\.cc$")
+set_property(GLOBAL APPEND PROPERTY CRIBLE_CUDA_TESTS ${CRIBLE_ENGINE_CUDA_TESTS})
 list(FILTER CRIBLE_ENGINE_CUDA EXCLUDE REGEX "_test\\.cc$")
 target_sources(crible_engine PRIVATE ${CRIBLE_ENGINE_CUDA})
 target_link_libraries(crible_engine PUBLIC crible_model_cuda)
@@ -79,7 +99,7 @@ if(CRIBLE_TESTS)
   get_property(tests GLOBAL PROPERTY CRIBLE_CUDA_TESTS)
   add_executable(cuda_test ${tests})
   # The CPU operations are what some tests compare with.
-  target_link_libraries(cuda_test PRIVATE crible_model_cuda crible_ops GTest::gmock GTest::gtest GTest::gtest_main)
+  target_link_libraries(cuda_test PRIVATE crible_engine crible_model_cuda crible_ops GTest::gmock GTest::gtest GTest::gtest_main)
   target_compile_definitions(cuda_test PRIVATE CRIBLE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   gtest_discover_tests(cuda_test TEST_PREFIX cuda. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 600)

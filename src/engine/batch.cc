@@ -93,6 +93,8 @@ void Batch::add_scoring_rows(const ScheduledSequence& entry) {
 }
 
 void Batch::add_sample_row(const Sequence& s) {
+  // The tokens that steps under way draw count as drawn.
+  const int64_t output_tokens = s.event.output_tokens + s.undrawn_tokens;
   logit_rows_[num_samples_] = static_cast<int32_t>(num_tokens_ - 1);
   sample_rows_[num_samples_++] = {
       .temperature = s.sampling.temperature,
@@ -102,7 +104,7 @@ void Batch::add_sample_row(const Sequence& s) {
       .top_k = s.sampling.top_k,
       .seed = s.seed,
       .position = s.num_tokens(),
-      .adjustments = s.sampling_state == nullptr ? nullptr : s.sampling_state->adjustments(s.event.output_tokens),
+      .adjustments = s.sampling_state == nullptr ? nullptr : s.sampling_state->adjustments(output_tokens),
       .logprobs = s.sampling.logprobs.value_or(kNoLogprobs)};
   reports_ |= s.sampling.logprobs.has_value();
 }

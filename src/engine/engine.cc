@@ -96,7 +96,8 @@ Status Engine::launch(const StepPlan& plan, LaunchedStep& step) {
                             .first_row = row,
                             .scored = scored,
                             .drawn_token = entry.samples ? s.num_tokens() : -1});
-    step.needs_results |= s.sampling_state != nullptr && (scored > 0 || entry.samples);
+    step.needs_results |= scored > 0;
+    step.needs_results |= entry.samples && s.sampling_state != nullptr && s.sampling_state->follows_output();
     row += scored;
     s.steps_under_way += 1;
     if (!entry.samples) continue;

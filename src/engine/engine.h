@@ -65,7 +65,7 @@ class Engine {
   };
   struct LaunchedStep {
     std::vector<LaunchedEntry> entries;
-    bool needs_results = false;  // a sequence's next step depends on what this one draws beyond the token itself
+    bool needs_results = false;  // the next step cannot be planned before they are known on the host
   };
 
   explicit Engine(std::unique_ptr<StepRunner> runner) : runner_(std::move(runner)) {}

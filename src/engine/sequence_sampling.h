@@ -25,6 +25,8 @@ class SequenceSampling {
 
   // For the draw of the output token with this index; null if nothing is to be adjusted.
   const LogitAdjustments* adjustments(int64_t output_tokens);
+  // Whether they depend on the tokens drawn so far: the next draw must then wait for the last one's token.
+  bool follows_output() const { return adjustments_.follows_output; }
   // A token was drawn, with as many log-probabilities as the parameters ask for at `logprobs`.
   void append(TokenId token, const TokenLogprob* logprobs);
   std::span<const TokenLogprob> logprobs() const { return {logprobs_.data(), num_logprobs_}; }

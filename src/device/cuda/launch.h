@@ -40,7 +40,9 @@ void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parame
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = count;
-  CRIBLE_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+  // A device that has failed for good is reported where the work is waited for, which can answer with an error.
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  CHECK(error == cudaSuccess || has_sticky_error(), "{}", cudaGetErrorString(error));
 }
 
 // Raises the kernel's limit of shared memory. Needed once per kernel above 48 KB.
