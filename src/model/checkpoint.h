@@ -12,10 +12,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/result.h"
 #include "model/config_keys.h"
+#include "model/quantised_linear.h"
+#include "model/quantization_scheme.h"
 #include "ops/matmul/matmul.h"
 #include "ops/rope/rope.h"
 
@@ -35,6 +38,9 @@ struct TensorSummary {
   int64_t memory_bytes = 0;  // once loaded, near enough for a plan
 };
 
+// A matrix as the files hold it.
+using StoredMatrix = std::variant<MatrixSource, GroupQuantised, ScaledFp8>;
+
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -49,9 +55,23 @@ class Checkpoint {
   virtual Result<int64_t> rows(const std::string& name) const = 0;
   // [rows, columns] in a type that matmul takes. The bytes stay valid until release().
   virtual Result<MatrixSource> matrix(const std::string& name, int64_t rows, int64_t columns) = 0;
+  // The same matrix before any conversion, for those who keep quantised weights as they are: no long work, and
+  // the bytes, aligned to nothing, stay valid as long as the checkpoint.
+  virtual Result<StoredMatrix> stored(const std::string& name, int64_t rows, int64_t columns) {
+    CRIBLE_TRY(MatrixSource source, matrix(name, rows, columns));
+    return source;
+  }
+  // How the files say their weights are quantised.
+  virtual QuantizationScheme quantization() const { return {}; }
   // [count, rows, columns]: one matrix per expert, of equal type ("blk.0.ffn_gate_exps.weight").
   virtual Result<std::vector<MatrixSource>> experts(const std::string& name, int64_t count, int64_t rows,
                                                     int64_t columns) = 0;
+  // The same before any conversion, as stored().
+  virtual Result<std::vector<StoredMatrix>> stored_experts(const std::string& name, int64_t count, int64_t rows,
+                                                           int64_t columns) {
+    CRIBLE_TRY(const std::vector<MatrixSource> sources, experts(name, count, rows, columns));
+    return std::vector<StoredMatrix>(sources.begin(), sources.end());
+  }
   // [elements] as float32.
   virtual Result<std::vector<float>> vector(const std::string& name, int64_t elements) = 0;
 

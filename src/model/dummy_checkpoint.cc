@@ -75,6 +75,7 @@ class DummyCheckpoint final : public Checkpoint {
   Result<std::vector<MatrixSource>> experts(const std::string& name, int64_t count, int64_t rows,
                                             int64_t columns) override;
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) override;
+  QuantizationScheme quantization() const override { return hf_.quantization; }
   void release() override { made_.clear(); }
   Status check_all_taken() const override { return {}; }
   std::vector<TensorSummary> tensors() const override { return {}; }

@@ -47,6 +47,10 @@ class HfCheckpoint final : public Checkpoint {
   Result<MatrixSource> matrix(const std::string& name, int64_t rows, int64_t columns) override;
   Result<std::vector<MatrixSource>> experts(const std::string& name, int64_t count, int64_t rows,
                                             int64_t columns) override;
+  Result<StoredMatrix> stored(const std::string& name, int64_t rows, int64_t columns) override;
+  Result<std::vector<StoredMatrix>> stored_experts(const std::string& name, int64_t count, int64_t rows,
+                                                   int64_t columns) override;
+  QuantizationScheme quantization() const override { return hf_.quantization; }
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) override;
   void release() override { converted_.clear(); }
   Status check_all_taken() const override;
@@ -63,10 +67,12 @@ class HfCheckpoint final : public Checkpoint {
   std::optional<Name> translate(std::string_view name, int64_t expert = 0) const;
   Result<Name> known(const std::string& name, int64_t expert = 0) const;
   Result<const SafetensorsTensor*> take(const std::string& name, const std::vector<int64_t>& shape);
+  Result<StoredMatrix> take_stored(const Name& name, int64_t rows, int64_t columns);
   Result<MatrixSource> take_matrix(const Name& name, int64_t rows, int64_t columns);
+  MatrixSource aligned(MatrixSource source);
   Result<MatrixSource> plain(const std::string& name, DType dtype, int64_t rows, int64_t columns);
-  Result<MatrixSource> fp8(const std::string& stem, int64_t rows, int64_t columns);
-  Result<MatrixSource> grouped(const std::string& stem, int64_t rows, int64_t columns);
+  Result<ScaledFp8> fp8(const std::string& stem, int64_t rows, int64_t columns);
+  Result<GroupQuantised> grouped(const std::string& stem, int64_t rows, int64_t columns);
   Result<int64_t> count_groups(const std::string& stem, int64_t columns) const;
   Result<const std::byte*> take_group_index(const std::string& stem, int64_t columns, int64_t groups);
   Result<FloatView> take_floats(const std::string& name, const std::vector<int64_t>& shape);
@@ -137,33 +143,67 @@ Result<std::vector<MatrixSource>> HfCheckpoint::experts(const std::string& name,
   return experts;
 }
 
-Result<MatrixSource> HfCheckpoint::take_matrix(const Name& name, int64_t rows, int64_t columns) {
+Result<StoredMatrix> HfCheckpoint::stored(const std::string& name, int64_t rows, int64_t columns) {
+  CRIBLE_TRY(std::vector<StoredMatrix> one, stored_experts(name, 1, rows, columns));
+  return std::move(one[0]);
+}
+
+Result<std::vector<StoredMatrix>> HfCheckpoint::stored_experts(const std::string& name, int64_t count,
+                                                               int64_t rows, int64_t columns) {
+  std::vector<StoredMatrix> matrices;
+  for (int64_t i = 0; i < count; ++i) {
+    CRIBLE_TRY(const Name hf, known(name, i));
+    CRIBLE_TRY(StoredMatrix matrix, take_stored(hf, rows, columns));
+    if (!std::holds_alternative<MatrixSource>(matrix)) count_matrix(hf_.quantization.name, rows * columns);
+    matrices.push_back(std::move(matrix));
+  }
+  return matrices;
+}
+
+Result<StoredMatrix> HfCheckpoint::take_stored(const Name& name, int64_t rows, int64_t columns) {
   const std::string full = name.stem + name.ending;
   const SafetensorsTensor* tensor = tensors_.find(full);
   if (tensor == nullptr && tensors_.find(name.stem + ".qweight") != nullptr) {
-    return grouped(name.stem, rows, columns);
+    CRIBLE_TRY(const GroupQuantised layer, grouped(name.stem, rows, columns));
+    return layer;
   }
   if (tensor == nullptr) return fail(ErrorCode::kCorrupt, "{}: the tensor {} is missing", path(), full);
-  if (tensor->type == SafetensorsType::kF8E4M3) return fp8(name.stem, rows, columns);
+  if (tensor->type == SafetensorsType::kF8E4M3) {
+    CRIBLE_TRY(const ScaledFp8 layer, fp8(name.stem, rows, columns));
+    return layer;
+  }
   const auto dtype = float_dtype(tensor->type);
   if (!dtype) {
     return fail(ErrorCode::kUnsupported, "{}: the tensor {} has type {}; F32, F16, BF16 and F8_E4M3 are supported",
                 path(), full, safetensors_type_name(tensor->type));
   }
-  return plain(full, *dtype, rows, columns);
+  CRIBLE_TRY(const MatrixSource source, plain(full, *dtype, rows, columns));
+  return source;
+}
+
+Result<MatrixSource> HfCheckpoint::take_matrix(const Name& name, int64_t rows, int64_t columns) {
+  CRIBLE_TRY(const StoredMatrix matrix, take_stored(name, rows, columns));
+  if (const auto* source = std::get_if<MatrixSource>(&matrix)) return aligned(*source);
+  if (const auto* layer = std::get_if<GroupQuantised>(&matrix)) return keep(convert(*layer, stream_), name.stem);
+  return keep(convert(std::get<ScaledFp8>(matrix), stream_), name.stem);
+}
+
+// The format aligns nothing; those who read the matrix may.
+MatrixSource HfCheckpoint::aligned(MatrixSource source) {
+  if (reinterpret_cast<uintptr_t>(source.data) % static_cast<size_t>(dtype_block_bytes(source.dtype)) == 0) {
+    return source;
+  }
+  const auto bytes = static_cast<size_t>(source.rows * dtype_row_bytes(source.dtype, source.columns));
+  converted_.push_back(std::make_unique_for_overwrite<std::byte[]>(bytes));
+  std::memcpy(converted_.back().get(), source.data, bytes);
+  source.data = converted_.back().get();
+  return source;
 }
 
 Result<MatrixSource> HfCheckpoint::plain(const std::string& name, DType dtype, int64_t rows, int64_t columns) {
   CRIBLE_TRY(const SafetensorsTensor* tensor, take(name, {rows, columns}));
   count_matrix(safetensors_type_name(tensor->type), rows * columns);
-  const std::byte* data = tensor->data.data();
-  // The format aligns nothing; those who read the matrix may.
-  if (reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(dtype_block_bytes(dtype)) != 0) {
-    converted_.push_back(std::make_unique_for_overwrite<std::byte[]>(tensor->data.size()));
-    std::memcpy(converted_.back().get(), data, tensor->data.size());
-    data = converted_.back().get();
-  }
-  return MatrixSource{.dtype = dtype, .rows = rows, .columns = columns, .data = data};
+  return MatrixSource{.dtype = dtype, .rows = rows, .columns = columns, .data = tensor->data.data()};
 }
 
 Result<FloatView> HfCheckpoint::take_floats(const std::string& name, const std::vector<int64_t>& shape) {
@@ -185,7 +225,7 @@ Result<MatrixSource> HfCheckpoint::keep(Result<ConvertedMatrix> matrix, const st
   return matrix->source;
 }
 
-Result<MatrixSource> HfCheckpoint::fp8(const std::string& stem, int64_t rows, int64_t columns) {
+Result<ScaledFp8> HfCheckpoint::fp8(const std::string& stem, int64_t rows, int64_t columns) {
   if (hf_.quantization.method != QuantizationMethod::kFp8) {
     return fail(ErrorCode::kCorrupt, "{}: {}.weight is FP8 but config.json does not say so", path(), stem);
   }
@@ -208,7 +248,7 @@ Result<MatrixSource> HfCheckpoint::fp8(const std::string& stem, int64_t rows, in
     shape = scale->shape.size() == 1 ? std::vector<int64_t>{rows} : std::vector<int64_t>{rows, 1};
   }
   CRIBLE_TRY(layer.scales, take_floats(name, shape));
-  return keep(convert(layer, stream_), stem);
+  return layer;
 }
 
 Result<int64_t> HfCheckpoint::count_groups(const std::string& stem, int64_t columns) const {
@@ -238,7 +278,7 @@ Result<const std::byte*> HfCheckpoint::take_group_index(const std::string& stem,
   return tensor->data.data();
 }
 
-Result<MatrixSource> HfCheckpoint::grouped(const std::string& stem, int64_t rows, int64_t columns) {
+Result<GroupQuantised> HfCheckpoint::grouped(const std::string& stem, int64_t rows, int64_t columns) {
   const QuantizationScheme& scheme = hf_.quantization;
   const bool awq = scheme.method == QuantizationMethod::kAwq;
   if (!awq && scheme.method != QuantizationMethod::kGptq) {
@@ -267,7 +307,7 @@ Result<MatrixSource> HfCheckpoint::grouped(const std::string& stem, int64_t rows
   if (!awq) {
     CRIBLE_TRY(layer.group_index, take_group_index(stem, columns, groups));
   }
-  return keep(convert(layer, stream_), stem);
+  return layer;
 }
 
 Result<std::vector<float>> HfCheckpoint::vector(const std::string& name, int64_t elements) {

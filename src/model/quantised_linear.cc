@@ -199,6 +199,14 @@ float FloatView::operator[](int64_t index) const {
   return dtype_ == DType::kF16 ? half_to_float(bits) : bfloat16_to_float(bits);
 }
 
+bool groups_in_order(const GroupQuantised& layer) {
+  if (layer.group_index == nullptr) return true;
+  for (int64_t c = 0; c < layer.columns; ++c) {
+    if (group_of(layer, c) != c / layer.group_size) return false;
+  }
+  return true;
+}
+
 float e4m3_to_float(uint8_t bits) {
   const int exponent = bits >> 3 & 15, mantissa = bits & 7;
   if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();

@@ -36,6 +36,8 @@ class FloatView {
   FloatView() = default;
   FloatView(DType dtype, const std::byte* data) : dtype_(dtype), data_(data) {}
   float operator[](int64_t index) const;
+  DType dtype() const { return dtype_; }
+  const std::byte* data() const { return data_; }
 
  private:
   DType dtype_ = DType::kF32;
@@ -56,6 +58,9 @@ struct GroupQuantised {
   const std::byte* group_index = nullptr;  // int32 [columns], each in [0, groups); null: in order
   bool zeros_less_one = false;   // GPTQ's first format
 };
+
+// Whether every group is group_size neighbours, whatever group_index says.
+bool groups_in_order(const GroupQuantised& layer);
 
 struct ScaledFp8 {
   int64_t rows = 0;

@@ -14,7 +14,9 @@
 #include "device/cuda/cuda_stream.h"
 #include "device/cuda/device_buffer.h"
 #include "model/cuda/decoder_weights.h"
+#include "model/cuda/expert_mixture.h"
 #include "model/cuda/kv_pool.h"
+#include "model/cuda/matrix_products.h"
 #include "model/cuda/step_batch.h"
 #include "ops/attention/attention_cuda.h"
 #include "ops/decode_linear/decode_linear_cuda.h"
@@ -34,12 +36,22 @@ struct FusedSchedule {
   int attention_cluster = 0;  // 0: by the number of rows
 };
 
+struct DecoderOptions {
+  KvType kv_type = KvType::kBf16;
+  // A row's results depend on its own sequence alone, bit for bit: no fused path, one order of every sum.
+  bool deterministic = false;
+};
+
 class Decoder {
  public:
   // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two.
   static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights,
-                                const RopeTable& rope, const StepLimits& limits);
-  static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits);
+                                const RopeTable& rope, const StepLimits& limits,
+                                const DecoderOptions& options = {});
+  static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits, WeightFormat format = {});
+  // What attention needs beside the arena; the matmuls need Matmul::workspace_bytes() more.
+  static int64_t attention_bytes(const DecoderShape& shape, const StepLimits& limits,
+                                 const DecoderOptions& options = {});
 
   // Once before forward(), with the step's host arrays: the schedule of attention. graph:
   // StepBatch::plan_input.
@@ -55,6 +67,7 @@ class Decoder {
   FusedSchedule& fused_schedule() { return fused_; }
 
   const DecoderShape& shape() const { return weights_->shape(); }
+  const DecoderOptions& options() const { return options_; }
 
  private:
   // Named slices of the arena. Attention's and the feed-forward block's share their place.
@@ -66,31 +79,32 @@ class Decoder {
     __nv_bfloat16* attention;   // [tokens, query_size]
     __nv_bfloat16* gate_up;     // [tokens, 2 · feed_forward]
     __nv_bfloat16* gated;       // [tokens, feed_forward]
-    uint8_t* quantised;         // [tokens, widest input of a matmul], FP8 weights only
-    float* scales;              // [tokens]
+    MatrixProducts::Room products;
     int64_t bytes;
   };
-  static Activations lay_out(const DecoderShape& shape, const StepLimits& limits, std::byte* arena);
+  static Activations lay_out(const DecoderShape& shape, WeightFormat format, const StepLimits& limits,
+                             std::byte* arena);
 
-  Decoder(const DecoderWeights& weights, Matmul matmul, PagedAttention attention)
-      : weights_(&weights), matmul_(std::move(matmul)), attention_(std::move(attention)) {}
+  Decoder(const DecoderWeights& weights, MatrixProducts products, PagedAttention attention)
+      : weights_(&weights), products_(std::move(products)), attention_(std::move(attention)) {}
   Status tune(const CudaStream& stream, const StepLimits& limits);
-  // out = x · matrixᵀ (+ out), of any type of weight.
-  Status multiply(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows,
-                  __nv_bfloat16* out, bool accumulate);
+  void embed_tokens(const CudaStream& stream, const DeviceStep& step);
   Status attention_block(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
                          const KvCache& cache);
   Status feed_forward_block(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer);
   Status head(const CudaStream& stream, const DeviceStep& step, float* logits);
-  void fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
-                   const KvCache& cache);
+  Status fused_down(const CudaStream& stream, const DeviceMatrix& down, int64_t rows);
+  Status fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
+                     const KvCache& cache);
   void fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
                     const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
                     int prefetch_bytes, const __nv_bfloat16* bias = nullptr);
 
   const DecoderWeights* weights_;
-  Matmul matmul_;
+  DecoderOptions options_;
+  MatrixProducts products_;
   PagedAttention attention_;
+  ExpertMixture mixture_;  // empty where every layer is dense
   DeviceRopeTable rope_;
   DeviceBuffer arena_;
   Activations a_ = {};

@@ -25,6 +25,32 @@ DecoderShape qwen3_8b() {
           .qk_norm = true};
 }
 
+DecoderShape qwen3_32b() {
+  return {.layers = 64,
+          .embedding = 5120,
+          .feed_forward = 25600,
+          .heads = 64,
+          .kv_heads = 8,
+          .head_size = 128,
+          .vocabulary = 151936,
+          .context_length = 40960,
+          .qk_norm = true};
+}
+
+DecoderShape qwen3_30b_a3b() {
+  return {.layers = 48,
+          .embedding = 2048,
+          .heads = 32,
+          .kv_heads = 4,
+          .head_size = 128,
+          .vocabulary = 151936,
+          .context_length = 40960,
+          .qk_norm = true,
+          .experts = 128,
+          .experts_per_token = 8,
+          .expert_feed_forward = 768};
+}
+
 RopeTable plain_rope_table(const DecoderShape& shape) {
   std::vector<double> frequencies(static_cast<size_t>(shape.head_size / 2));
   for (size_t i = 0; i < frequencies.size(); ++i) {

@@ -1,79 +1,173 @@
 #include "model/cuda/load_decoder.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
+#include <functional>
+#include <optional>
 #include <vector>
 
-#include "device/cuda/cuda_status.h"
+#include "model/cuda/weight_upload.h"
 #include "model/rope_config.h"
-#include "ops/matmul/dequantize.h"
 
 namespace crible::cuda {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 512;  // dequantised on the host before they are sent
+// A matrix of a layer as checkpoints name it, and the rows that it takes of the decoder's.
+struct LayerPart {
+  const char* name;
+  DeviceMatrix DecoderLayer::*matrix;
+  int64_t first_row, rows, columns;
+};
+std::vector<LayerPart> layer_parts(const DecoderShape& s) {
+  const int64_t q = s.query_size();
+  const int64_t kv = s.kv_size();
+  return {{"attn_q", &DecoderLayer::qkv, 0, q, s.embedding},
+          {"attn_k", &DecoderLayer::qkv, q, kv, s.embedding},
+          {"attn_v", &DecoderLayer::qkv, q + kv, kv, s.embedding},
+          {"attn_output", &DecoderLayer::output, 0, s.embedding, q}};
+}
+// Of a dense layer's feed-forward block, or of each expert's.
+std::vector<LayerPart> feed_forward_parts(const DecoderShape& s) {
+  const bool dense = s.experts == 0;
+  const int64_t hidden = dense ? s.feed_forward : s.expert_feed_forward;
+  return {{dense ? "ffn_gate" : "ffn_gate_exps", &DecoderLayer::gate_up, 0, hidden, s.embedding},
+          {dense ? "ffn_up" : "ffn_up_exps", &DecoderLayer::gate_up, hidden, hidden, s.embedding},
+          {dense ? "ffn_down" : "ffn_down_exps", &DecoderLayer::down, 0, s.embedding, hidden}};
+}
+std::string tensor_name(int64_t layer, const char* part, const char* ending) {
+  return fmt::format("blk.{}.{}.{}", layer, part, ending);
+}
 
-class WeightUpload {
+// What a checkpoint has of each of a decoder's weights: matrices found but not read, vectors (few and small)
+// read.
+class FoundWeights {
  public:
-  explicit WeightUpload(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  explicit FoundWeights(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  // The named matrix over rows [first_row, first_row + rows) of the target.
-  Status matrix(const std::string& name, const DeviceMatrix& target, int64_t first_row, int64_t rows) {
-    CRIBLE_TRY(const MatrixSource source, checkpoint_.matrix(name, rows, target.columns));
-    const int64_t row_bytes = dtype_row_bytes(source.dtype, source.columns);
-    if (source.dtype == DType::kBF16 && target.type == WeightType::kBf16) {
-      return status_of(cudaMemcpy(static_cast<__nv_bfloat16*>(target.data) + first_row * target.columns,
-                                  source.data, static_cast<size_t>(rows * row_bytes), cudaMemcpyHostToDevice),
-                       name);
+  Status find(const DecoderShape& s) {
+    CRIBLE_RETURN_IF_ERROR(matrix("token_embd.weight", s.vocabulary, s.embedding, 0,
+                                  [](const DecoderWeights& w) { return w.embedding(); }));
+    if (!s.tied) {
+      CRIBLE_RETURN_IF_ERROR(matrix("output.weight", s.vocabulary, s.embedding, 0,
+                                    [](const DecoderWeights& w) { return w.head(); }));
     }
-    for (int64_t start = 0; start < rows; start += kRowsAtOnce) {
-      const int64_t count = std::min(kRowsAtOnce, rows - start);
-      values_.resize(static_cast<size_t>(count * source.columns));
-      for (int64_t r = 0; r < count; ++r) {
-        dequantize(source.dtype, source.data + (start + r) * row_bytes, source.columns,
-                   values_.data() + r * source.columns);
-      }
-      CRIBLE_RETURN_IF_ERROR(upload_rows(target, first_row + start, values_));
-    }
+    unquantised_ = matrices_.size();
+    CRIBLE_RETURN_IF_ERROR(
+        vector("output_norm.weight", s.embedding, [](const DecoderWeights& w) { return w.output_norm(); }));
+    for (int64_t i = 0; i < s.layers; ++i) CRIBLE_RETURN_IF_ERROR(layer(s, i));
     return {};
   }
-  Status vector(const std::string& name, __nv_bfloat16* target, int64_t elements) {
-    CRIBLE_TRY(const std::vector<float> values, checkpoint_.vector(name, elements));
-    return upload_vector(target, values);
+
+  // The format that keeps every layer's matrices; BF16 where there is none.
+  WeightFormat kept() const {
+    const WeightFormat first = kept_format(matrices_[unquantised_].source);
+    for (size_t i = unquantised_; i < matrices_.size(); ++i) {
+      if (!matrices_[i].router && kept_format(matrices_[i].source) != first) return WeightFormat();
+    }
+    return first;
+  }
+
+  Status upload(const DecoderWeights& weights, int threads) const {
+    std::vector<MatrixUpload> uploads;
+    for (const Matrix& m : matrices_) {
+      uploads.push_back({checkpoint_.path() + ": " + m.name, m.source, m.target(weights), m.first_row});
+      CRIBLE_RETURN_IF_ERROR(check_upload(uploads.back()));
+    }
+    for (const Vector& v : vectors_) CRIBLE_RETURN_IF_ERROR(upload_vector(v.target(weights), v.values));
+    return upload_matrices(uploads, threads);
   }
 
  private:
+  struct Matrix {
+    std::string name;
+    StoredMatrix source;
+    int64_t first_row;
+    std::function<DeviceMatrix(const DecoderWeights&)> target;
+    bool router = false;  // BF16 whatever the others are
+  };
+  struct Vector {
+    std::vector<float> values;
+    std::function<__nv_bfloat16*(const DecoderWeights&)> target;
+  };
+
+  template <typename Target>
+  Status matrix(std::string name, int64_t rows, int64_t columns, int64_t first_row, Target target) {
+    CRIBLE_TRY(StoredMatrix source, checkpoint_.stored(name, rows, columns));
+    matrices_.push_back({std::move(name), std::move(source), first_row, std::move(target)});
+    return {};
+  }
+  Status feed_forward(const DecoderShape& s, int64_t index) {
+    const auto of_layer = [place = static_cast<size_t>(index)](const DeviceMatrix DecoderLayer::*member) {
+      return [=](const DecoderWeights& w) { return w.layers()[place].*member; };
+    };
+    if (s.experts > 0) {
+      CRIBLE_RETURN_IF_ERROR(matrix(tensor_name(index, "ffn_gate_inp", "weight"), s.experts, s.embedding, 0,
+                                    of_layer(&DecoderLayer::router)));
+      matrices_.back().router = true;
+    }
+    const int64_t count = std::max<int64_t>(s.experts, 1);
+    for (const LayerPart& part : feed_forward_parts(s)) {
+      const std::string name = tensor_name(index, part.name, "weight");
+      if (s.experts == 0) {
+        CRIBLE_RETURN_IF_ERROR(matrix(name, part.rows, part.columns, part.first_row, of_layer(part.matrix)));
+        continue;
+      }
+      CRIBLE_TRY(std::vector<StoredMatrix> stack,
+                 checkpoint_.stored_experts(name, count, part.rows, part.columns));
+      const bool gate_or_up = part.matrix == &DecoderLayer::gate_up;
+      const int64_t expert_rows = (gate_or_up ? 2 : 1) * part.rows;
+      for (int64_t e = 0; e < count; ++e) {
+        matrices_.push_back({fmt::format("{} of expert {}", name, e), std::move(stack[static_cast<size_t>(e)]),
+                             e * expert_rows + part.first_row, of_layer(part.matrix)});
+      }
+    }
+    return {};
+  }
+  template <typename Target>
+  Status vector(const std::string& name, int64_t elements, Target target) {
+    CRIBLE_TRY(std::vector<float> values, checkpoint_.vector(name, elements));
+    vectors_.push_back({std::move(values), std::move(target)});
+    return {};
+  }
+  Status layer(const DecoderShape& s, int64_t index) {
+    const auto place = static_cast<size_t>(index);
+    const auto norm = [&](const char* part, __nv_bfloat16* DecoderLayer::*member, int64_t elements) {
+      return vector(tensor_name(index, part, "weight"), elements,
+                    [=](const DecoderWeights& w) { return w.layers()[place].*member; });
+    };
+    for (const LayerPart& part : layer_parts(s)) {
+      CRIBLE_RETURN_IF_ERROR(
+          matrix(tensor_name(index, part.name, "weight"), part.rows, part.columns, part.first_row,
+                 [=, member = part.matrix](const DecoderWeights& w) { return w.layers()[place].*member; }));
+      if (!s.qkv_bias || part.matrix != &DecoderLayer::qkv) continue;
+      CRIBLE_RETURN_IF_ERROR(vector(tensor_name(index, part.name, "bias"), part.rows,
+                                    [=, first = part.first_row](const DecoderWeights& w) {
+                                      return w.layers()[place].qkv_bias + first;
+                                    }));
+    }
+    CRIBLE_RETURN_IF_ERROR(feed_forward(s, index));
+    CRIBLE_RETURN_IF_ERROR(norm("attn_norm", &DecoderLayer::attention_norm, s.embedding));
+    CRIBLE_RETURN_IF_ERROR(norm("ffn_norm", &DecoderLayer::feed_forward_norm, s.embedding));
+    if (!s.qk_norm) return {};
+    CRIBLE_RETURN_IF_ERROR(norm("attn_q_norm", &DecoderLayer::q_norm, s.head_size));
+    return norm("attn_k_norm", &DecoderLayer::k_norm, s.head_size);
+  }
+
   Checkpoint& checkpoint_;
-  std::vector<float> values_;
+  std::vector<Matrix> matrices_;
+  std::vector<Vector> vectors_;
+  size_t unquantised_ = 0;  // matrices at the front that are BF16 whatever the layers' are
 };
 
-Status upload_layer(WeightUpload& upload, const DecoderShape& s, const DecoderLayer& layer,
-                    const std::string& prefix) {
-  CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "attn_norm.weight", layer.attention_norm, s.embedding));
-  struct Part {
-    const char* name;
-    int64_t first, rows;
-  };
-  for (const Part& part : {Part{"attn_q", 0, s.query_size()},
-                           {"attn_k", s.query_size(), s.kv_size()},
-                           {"attn_v", s.query_size() + s.kv_size(), s.kv_size()}}) {
-    CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + part.name + ".weight", layer.qkv, part.first, part.rows));
-    if (s.qkv_bias) {
-      CRIBLE_RETURN_IF_ERROR(
-          upload.vector(prefix + part.name + ".bias", layer.qkv_bias + part.first, part.rows));
-    }
-  }
-  if (s.qk_norm) {
-    CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "attn_q_norm.weight", layer.q_norm, s.head_size));
-    CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "attn_k_norm.weight", layer.k_norm, s.head_size));
-  }
-  CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + "attn_output.weight", layer.output, 0, s.embedding));
-  CRIBLE_RETURN_IF_ERROR(upload.vector(prefix + "ffn_norm.weight", layer.feed_forward_norm, s.embedding));
-  CRIBLE_RETURN_IF_ERROR(upload.matrix(prefix + "ffn_gate.weight", layer.gate_up, 0, s.feed_forward));
-  CRIBLE_RETURN_IF_ERROR(
-      upload.matrix(prefix + "ffn_up.weight", layer.gate_up, s.feed_forward, s.feed_forward));
-  return upload.matrix(prefix + "ffn_down.weight", layer.down, 0, s.embedding);
+Result<RopeTable> rope_table(Checkpoint& checkpoint, const DecoderDescription& description,
+                             const DecoderShape& shape) {
+  CRIBLE_TRY(const std::vector<float> factors, load_rope_factors(checkpoint, shape.head_size));
+  return make_rope_table(description.config.rope, shape.head_size, shape.context_length, factors);
+}
+
+// Experts know fewer formats: FP8's blocks become rows, 4-bit weights BF16.
+WeightFormat nearest_format(const DecoderShape& shape, WeightFormat format) {
+  if (shape.experts == 0 || format_fits(shape, format)) return format;
+  return format.type == WeightType::kFp8 ? WeightFormat(WeightType::kFp8) : WeightFormat();
 }
 
 }  // namespace
@@ -83,7 +177,7 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
   const auto refuse = [&](std::string_view what) {
     return fail(ErrorCode::kUnsupported, "{}: the GPU decoder does not compute {}", checkpoint.path(), what);
   };
-  if (c.experts > 0) return refuse("mixtures of experts");
+  if (c.experts > 0 && !checkpoint.has("blk.0.ffn_gate_inp.weight")) return refuse("a dense layer among mixtures");
   if (std::find(c.windowed.begin(), c.windowed.end(), true) != c.windowed.end())
     return refuse("sliding windows");
   if (c.attention_softcap > 0 || c.logit_softcap > 0) return refuse("soft caps");
@@ -96,7 +190,7 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
   }
   return DecoderShape{.layers = c.layers,
                       .embedding = c.embedding,
-                      .feed_forward = c.feed_forward,
+                      .feed_forward = c.experts > 0 ? 0 : c.feed_forward,
                       .heads = c.heads,
                       .kv_heads = c.kv_heads,
                       .head_size = c.head_size,
@@ -108,26 +202,49 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
                       .epsilon = static_cast<float>(c.rms_epsilon),
                       .attention_scale = c.attention_scale,
                       .rope_base = c.rope.base,
-                      .pairing = checkpoint.rope_pairing()};
+                      .pairing = checkpoint.rope_pairing(),
+                      .experts = c.experts,
+                      .experts_per_token = c.experts_per_token,
+                      .expert_feed_forward = c.expert_feed_forward,
+                      .normalise_experts = c.normalise_experts};
 }
 
 Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
-                                           WeightType type) {
+                                           std::optional<WeightFormat> format, int threads) {
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
-  CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, type));
-  WeightUpload upload(checkpoint);
-  CRIBLE_RETURN_IF_ERROR(upload.matrix("token_embd.weight", weights.embedding(), 0, shape.vocabulary));
-  if (!shape.tied)
-    CRIBLE_RETURN_IF_ERROR(upload.matrix("output.weight", weights.head(), 0, shape.vocabulary));
-  CRIBLE_RETURN_IF_ERROR(upload.vector("output_norm.weight", weights.output_norm(), shape.embedding));
-  for (size_t i = 0; i < weights.layers().size(); ++i) {
-    CRIBLE_RETURN_IF_ERROR(upload_layer(upload, shape, weights.layers()[i], fmt::format("blk.{}.", i)));
-    checkpoint.release();
-  }
-  CRIBLE_TRY(const std::vector<float> factors, load_rope_factors(checkpoint, shape.head_size));
-  RopeTable rope = make_rope_table(description.config.rope, shape.head_size, shape.context_length, factors);
+  FoundWeights found(checkpoint);
+  CRIBLE_RETURN_IF_ERROR(found.find(shape));
+  CRIBLE_TRY(RopeTable rope, rope_table(checkpoint, description, shape));
   CRIBLE_RETURN_IF_ERROR(checkpoint.check_all_taken());
+  CRIBLE_TRY(DecoderWeights weights,
+             DecoderWeights::allocate(shape, format.value_or(nearest_format(shape, found.kept()))));
+  CRIBLE_RETURN_IF_ERROR(found.upload(weights, threads));
+  checkpoint.release();
   return LoadedDecoder{std::move(weights), std::move(rope)};
+}
+
+Result<LoadedDecoder> dummy_decoder_weights(const CudaStream& stream, const Checkpoint& checkpoint,
+                                            const DecoderDescription& description, WeightFormat format) {
+  CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
+  CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, format));
+  weights.fill_random(stream, 1);
+  RopeTable rope = make_rope_table(description.config.rope, shape.head_size, shape.context_length, {});
+  CRIBLE_RETURN_IF_ERROR(stream.synchronize());
+  return LoadedDecoder{std::move(weights), std::move(rope)};
+}
+
+WeightFormat configured_format(const QuantizationScheme& scheme, const DecoderShape& shape) {
+  WeightFormat format;
+  if (scheme.method == QuantizationMethod::kFp8)
+    format = {WeightType::kFp8, scheme.block_rows > 0 ? static_cast<int>(kFp8Block) : 0};
+  if ((scheme.method == QuantizationMethod::kAwq || scheme.method == QuantizationMethod::kGptq) &&
+      scheme.bits == 4 && scheme.memory_type != DType::kF16 &&
+      (scheme.group_size == -1 || scheme.group_size % 32 == 0)) {
+    // One scale for a whole row is kept window by window.
+    format = {WeightType::kInt4, scheme.group_size > 0 ? int4_stored_group(scheme.group_size) : 128};
+  }
+  format = nearest_format(shape, format);
+  return format_fits(shape, format) ? format : WeightFormat();
 }
 
 }  // namespace crible::cuda

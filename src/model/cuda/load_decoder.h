@@ -1,6 +1,8 @@
 // From a checkpoint (GGUF or Hugging Face) to the GPU decoder's weights. Says before any long work what of a
-// model this decoder does not compute: experts, windows, soft caps, other activations, partial rotation.
+// model this decoder does not compute: windows, soft caps, other activations, partial rotation.
 #pragma once
+
+#include <optional>
 
 #include "base/result.h"
 #include "model/checkpoint.h"
@@ -16,9 +18,18 @@ struct LoadedDecoder {
 };
 
 Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDescription& description);
-// Matrices of any type that the checkpoint gives are dequantised to `type`; BF16 goes over as it is. An error
-// names the tensor that is missing, misshapen or has no place.
+
+// format: of the layers' matrices. Without one, that which keeps them as the checkpoint has them: 4 bits
+// (AWQ, GPTQ with its groups in order, Q4_0 throughout), FP8 with its scales, else BF16, also where matrices
+// differ. What is in another format becomes BF16 (16-bit floats rounded, quantised weights dequantised) or,
+// float weights only, FP8; what cannot is an error. Every tensor is found, its shape and type checked, before
+// any matrix is read. threads: 0 for as many as there is use for.
 Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
-                                           WeightType type);
+                                           std::optional<WeightFormat> format, int threads = 0);
+// The same model with made-up weights, and no tensor read: --load-format dummy.
+Result<LoadedDecoder> dummy_decoder_weights(const CudaStream& stream, const Checkpoint& checkpoint,
+                                            const DecoderDescription& description, WeightFormat format);
+// What dummy weights stand for: the format of the checkpoint that its configuration describes.
+WeightFormat configured_format(const QuantizationScheme& scheme, const DecoderShape& shape);
 
 }  // namespace crible::cuda

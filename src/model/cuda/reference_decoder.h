@@ -2,8 +2,10 @@
 // kernel.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "model/cuda/decoder_shape.h"
@@ -12,9 +14,11 @@
 
 namespace crible::cuda {
 
-// One matrix or vector as float32 values that BF16 holds exactly.
+// One matrix or vector as float32 values that BF16 holds exactly. Of a mixture, gate_up and down hold those of
+// each expert in turn.
 struct ReferenceLayer {
-  std::vector<float> attention_norm, qkv, qkv_bias, q_norm, k_norm, output, feed_forward_norm, gate_up, down;
+  std::vector<float> attention_norm, qkv, qkv_bias, q_norm, k_norm, output, feed_forward_norm, router, gate_up,
+      down;
 };
 
 class ReferenceDecoder {
@@ -33,6 +37,8 @@ class ReferenceDecoder {
       return values(rows * columns, 0, 1.0f / std::sqrt(static_cast<float>(columns)));
     };
     const auto norm = [&](int64_t size) { return values(size, 1.0f, 0.2f); };
+    const int64_t hidden = s.experts > 0 ? s.expert_feed_forward : s.feed_forward;
+    const int64_t stacked = std::max<int64_t>(s.experts, 1);
     embedding = values(s.vocabulary * s.embedding, 0, 1.0f);
     if (!s.tied) head = matrix(s.vocabulary, s.embedding);
     output_norm = norm(s.embedding);
@@ -44,8 +50,9 @@ class ReferenceDecoder {
                         .k_norm = s.qk_norm ? norm(s.head_size) : std::vector<float>(),
                         .output = matrix(s.embedding, s.query_size()),
                         .feed_forward_norm = norm(s.embedding),
-                        .gate_up = matrix(2 * s.feed_forward, s.embedding),
-                        .down = matrix(s.embedding, s.feed_forward)});
+                        .router = s.experts > 0 ? matrix(s.experts, s.embedding) : std::vector<float>(),
+                        .gate_up = matrix(stacked * 2 * hidden, s.embedding),
+                        .down = matrix(stacked * s.embedding, hidden)});
     }
   }
 
@@ -58,25 +65,49 @@ class ReferenceDecoder {
       for (size_t l = 0; l < layers.size(); ++l) {
         add(x, multiply(layers[l].output, attend(layers[l], normed(x, layers[l].attention_norm),
                                                  static_cast<int64_t>(position), keys[l], values[l])));
-        const std::vector<double> both = multiply(layers[l].gate_up, normed(x, layers[l].feed_forward_norm));
-        std::vector<double> gated;
-        for (size_t i = 0; i < both.size() / 2; ++i)
-          gated.push_back(both[i] / (1 + std::exp(-both[i])) * both[both.size() / 2 + i]);
-        add(x, multiply(layers[l].down, gated));
+        add(x, feed_forward(layers[l], normed(x, layers[l].feed_forward_norm)));
       }
       out.push_back(multiply(shape.tied ? embedding : head, normed(x, output_norm)));
     }
     return out;
   }
 
- private:
+  // The steps of a token, which a test may take apart.
   static void add(std::vector<double>& x, const std::vector<double>& y) {
     for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
-  static std::vector<double> multiply(const std::vector<float>& matrix, const std::vector<double>& x) {
-    std::vector<double> out(matrix.size() / x.size(), 0.0);
-    for (size_t r = 0; r < out.size(); ++r) {
-      for (size_t c = 0; c < x.size(); ++c) out[r] += static_cast<double>(matrix[r * x.size() + c]) * x[c];
+  // Of the index-th of `stacked` matrices.
+  static std::vector<double> multiply(const std::vector<float>& matrix, const std::vector<double>& x,
+                                      size_t stacked = 1, size_t index = 0) {
+    std::vector<double> out(matrix.size() / stacked / x.size(), 0.0);
+    const float* row = &matrix[index * out.size() * x.size()];
+    for (double& sum : out) {
+      for (size_t c = 0; c < x.size(); ++c) sum += static_cast<double>(row[c]) * x[c];
+      row += x.size();
+    }
+    return out;
+  }
+  std::vector<double> feed_forward(const ReferenceLayer& layer, const std::vector<double>& x) const {
+    const auto dense = [&](size_t stacked, size_t index) {
+      const std::vector<double> both = multiply(layer.gate_up, x, stacked, index);
+      std::vector<double> gated;
+      for (size_t i = 0; i < both.size() / 2; ++i)
+        gated.push_back(both[i] / (1 + std::exp(-both[i])) * both[both.size() / 2 + i]);
+      return multiply(layer.down, gated, stacked, index);
+    };
+    if (shape.experts == 0) return dense(1, 0);
+    const std::vector<double> router = multiply(layer.router, x);
+    std::vector<size_t> order(router.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return router[a] > router[b]; });
+    std::vector<double> out(x.size(), 0.0);
+    double total = 0;
+    for (int64_t j = 0; j < shape.experts_per_token; ++j)
+      total += std::exp(router[order[static_cast<size_t>(j)]]);
+    for (int64_t j = 0; j < shape.experts_per_token; ++j) {
+      const size_t expert = order[static_cast<size_t>(j)];
+      const std::vector<double> y = dense(router.size(), expert);
+      for (size_t i = 0; i < out.size(); ++i) out[i] += std::exp(router[expert]) / total * y[i];
     }
     return out;
   }

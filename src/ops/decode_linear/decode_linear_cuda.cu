@@ -1,59 +1,28 @@
-#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 #include "device/cuda/launch.h"
-#include "ops/bf16_vector.cuh"
-#include "ops/decode_linear/decode_linear_cuda.h"
+#include "ops/decode_linear/decode_linear_int4_cuda.h"
+#include "ops/decode_linear/decode_linear_parts.cuh"
 
 namespace crible::cuda {
 namespace {
 
+using namespace decode_linear_parts;
+
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
-constexpr int kTileRows = 16;      // rows of W a block takes at once
-constexpr int kWindowBytes = 128;  // of each of them that a warp takes at once: whole lines
+constexpr int kWindowBytes = 128;                       // of a row that a warp takes at once: whole lines
 constexpr int kWindowStage = kTileRows * kWindowBytes;  // bytes of a warp's window
-constexpr int kRowPadding = 64;  // bytes between rows of x in shared memory: keeps reads of two rows apart
-constexpr int kNarrowRows = 4;   // of x that one mma serves; with more, each operand is multiplied twice
+constexpr int kNarrowRows = 4;  // of x that one mma serves; with more, each operand is multiplied twice
 // Windows that a warp has requested ahead. With many rows, x needs the room.
 template <bool kWide>
 inline constexpr int kStages = kWide ? 3 : 6;
-template <bool kWide>
-inline constexpr int kRingBytes = kWarps* kStages<kWide>* kWindowStage;
-constexpr int kMaxShared = 227 * 1024;
-// More than half of a multiprocessor's: the next kernel's block cannot join this one, only replace it.
-constexpr size_t kExclusiveBytes = 116 * 1024;
-constexpr int kStaticBytes = 1024;  // at most
-
-// Weights are read once a step: they leave the L2 cache first, and what was prefetched into it stays.
-__device__ inline uint64_t streaming_policy() {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ inline void copy_async(uint32_t shared, const uint8_t* global, uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
-               "l"(policy)
-               : "memory");
-}
-__device__ inline void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kRequested>
-__device__ inline void wait_for_oldest_copy() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kRequested - 1) : "memory");
-}
-__device__ inline uint4 read_shared(uint32_t shared) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(shared)
-               : "memory");
-  return v;
-}
-__device__ inline void prefetch_to_l2(const uint8_t* p, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
-}
+// Behind a window of FP8 weights with block scales: the scales of its upper and lower eight rows, padded to
+// keep windows on whole lines.
+template <bool kBlocks>
+inline constexpr int kStageBytes = kWindowStage + (kBlocks ? 128 : 0);
+template <bool kWide, bool kBlocks>
+inline constexpr int kRingBytes = kWarps* kStages<kWide>* kStageBytes<kBlocks>;
 
 // Two E4M3 values as FP16, exactly.
 __device__ inline uint32_t widen(uint32_t two) {
@@ -87,17 +56,7 @@ template <>
 struct Operand<WeightType::kFp8> {
   static constexpr int kBytes = 1;
   static constexpr int kVectors = 2;
-  __device__ static uint4 encode(const float (&v)[kVector]) {
-    constexpr float kLargest = 65504.0f;
-    uint4 packed;
-    auto* pairs = reinterpret_cast<__half2*>(&packed);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      pairs[i] = __floats2half2_rn(fminf(fmaxf(v[2 * i], -kLargest), kLargest),
-                                   fminf(fmaxf(v[2 * i + 1], -kLargest), kLargest));
-    }
-    return packed;
-  }
+  __device__ static uint4 encode(const float (&v)[kVector]) { return encode_half(v); }
   __device__ static uint4 vector(const uint4& w, int i) {
     const uint32_t low = i == 0 ? w.x : w.z;
     const uint32_t high = i == 0 ? w.y : w.w;
@@ -113,141 +72,31 @@ struct Operand<WeightType::kFp8> {
 
 // x lies vector by vector with its pairs in the order 0, 2, 1, 3: the operand's registers 0 and 2 meet pairs
 // 0 and 2 (columns 0 to 3), registers 1 and 3 meet pairs 1 and 3 (columns 4 to 7), each an 8-byte read.
-__device__ inline uint4 swap_middle(const uint4& v) {
-  return {v.x, v.z, v.y, v.w};
-}
-
-__host__ __device__ inline int x_row_bytes(int in_features) {
-  return in_features * 2 + kRowPadding;
-}
-__host__ __device__ inline int partial_floats(int rows) {
-  return kWarps * kTileRows * rows;
-}
-inline size_t shared_bytes(int rows, int64_t in_features) {
-  return (rows > kNarrowRows ? kRingBytes<true> : kRingBytes<false>)+static_cast<size_t>(rows) *
-             x_row_bytes(static_cast<int>(in_features)) +
-         2 * sizeof(float) * partial_floats(rows);
-}
-
-// The rows of W in a tile: 16 neighbours, or 8 of the gate matrix and the 8 of the up matrix they meet.
-template <DecodeEpilogue kEpilogue>
-struct TileMap {
-  static constexpr int kOutputs = kEpilogue == DecodeEpilogue::kSiluMul ? 8 : 16;
-  __device__ static int64_t row(const DecodeLinearArgs& a, int tile, int i) {
-    if constexpr (kEpilogue == DecodeEpilogue::kSiluMul) {
-      return (i < 8 ? 0 : a.out_features) + static_cast<int64_t>(tile) * 8 + i % 8;
-    } else {
-      return static_cast<int64_t>(tile) * 16 + i;
-    }
-  }
-};
-
-// Puts norm(x) into shared memory. Each thread keeps to its own elements until the last barrier.
 template <WeightType kType>
-__device__ void stage_x(const DecodeLinearArgs& a, uint8_t* x_shared, float (*sums)[kWarps]) {
-  const int stride = x_row_bytes(a.in_features);
-  const int vectors = a.in_features / kVector;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  for (int r = 0; r < a.rows; ++r) {
-    float sum = 0;
-    for (int v = static_cast<int>(threadIdx.x); v < vectors; v += kThreads) {
-      const Bf16Vector raw = load_vector(a.x + r * a.x_stride + v * kVector);
-      float values[kVector];
-      to_floats(raw, values);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) sum += values[j] * values[j];
-      // As it came if it is to be normed yet.
-      const uint4 packed = a.norm_weight == nullptr ? swap_middle(Operand<kType>::encode(values))
-                                                    : *reinterpret_cast<const uint4*>(&raw);
-      *reinterpret_cast<uint4*>(x_shared + r * stride + v * 16) = packed;
-    }
-    if (a.norm_weight != nullptr) {
-      sum = lane_sum<32>(sum);
-      if (threadIdx.x % 32 == 0) sums[r][warp] = sum;
-    }
+struct SwappedEncoding {
+  __device__ static uint4 encode(const float (&values)[kVector]) {
+    const uint4 v = Operand<kType>::encode(values);
+    return {v.x, v.z, v.y, v.w};
   }
-  __syncthreads();
-  if (a.norm_weight == nullptr) return;
-  for (int r = 0; r < a.rows; ++r) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += sums[r][w];
-    const float scale = rsqrtf(sum / static_cast<float>(a.in_features) + a.epsilon);
-    for (int v = static_cast<int>(threadIdx.x); v < vectors; v += kThreads) {
-      auto* place = reinterpret_cast<uint4*>(x_shared + r * stride + v * 16);
-      float values[kVector];
-      float weight[kVector];
-      to_floats(load_vector(reinterpret_cast<const __nv_bfloat16*>(place)), values);
-      to_floats(load_vector(a.norm_weight + v * kVector), weight);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) values[j] *= scale * weight[j];
-      *place = swap_middle(Operand<kType>::encode(values));
-    }
-  }
-  __syncthreads();
-}
-
-// What a thread needs of memory to finish a tile, loaded when the tile begins. Thread i has output i %
-// kOutputs of batch row i / kOutputs.
-struct Outside {
-  float added = 0;     // bias or residual
-  float scale = 1;     // of its row of W
-  float up_scale = 1;  // of the row of the up matrix that it meets
 };
 
-template <WeightType kType, DecodeEpilogue kEpilogue>
-__device__ Outside load_outside(const DecodeLinearArgs& a, int tile) {
-  using Map = TileMap<kEpilogue>;
-  const int i = static_cast<int>(threadIdx.x) % Map::kOutputs;
-  const int r = static_cast<int>(threadIdx.x) / Map::kOutputs;
-  const int feature = tile * Map::kOutputs + i;
-  Outside outside;
-  if (r >= a.rows) return outside;
-  if constexpr (kType == WeightType::kFp8) {
-    outside.scale = a.weight_scale[Map::row(a, tile, i)];
-    if constexpr (kEpilogue == DecodeEpilogue::kSiluMul)
-      outside.up_scale = a.weight_scale[Map::row(a, tile, i + 8)];
-  }
-  if constexpr (kEpilogue == DecodeEpilogue::kAddResidual) {
-    outside.added = __bfloat162float(static_cast<const __nv_bfloat16*>(a.out)[r * a.out_stride + feature]);
-  }
-  if constexpr (kEpilogue == DecodeEpilogue::kStore) {
-    if (a.bias != nullptr) outside.added = __bfloat162float(a.bias[feature]);
-  }
-  return outside;
+inline size_t shared_bytes(int rows, int64_t in_features, bool blocks) {
+  const int stages = rows > kNarrowRows ? kStages<true> : kStages<false>;
+  return static_cast<size_t>(kWarps * stages * (blocks ? kStageBytes<true> : kStageBytes<false>)) +
+         static_cast<size_t>(rows) * x_row_bytes(static_cast<int>(in_features)) +
+         2 * sizeof(float) * partial_floats(kWarps, rows);
 }
 
-// Adds up the warps' shares of a tile and writes its outputs.
-template <WeightType kType, DecodeEpilogue kEpilogue>
-__device__ void finish_tile(const DecodeLinearArgs& a, const float* partial, int tile,
-                            const Outside& outside) {
-  using Map = TileMap<kEpilogue>;
-  const int i = static_cast<int>(threadIdx.x) % Map::kOutputs;
-  const int r = static_cast<int>(threadIdx.x) / Map::kOutputs;
-  if (r >= a.rows) return;
-  const auto total = [&](int row) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += partial[(w * a.rows + r) * kTileRows + row];
-    return sum;
-  };
-  const int64_t place = r * a.out_stride + tile * Map::kOutputs + i;
-  const float value = total(i) * outside.scale;
-  if constexpr (kEpilogue == DecodeEpilogue::kSiluMul) {
-    const float up = total(i + 8) * outside.up_scale;
-    static_cast<__nv_bfloat16*>(a.out)[place] = __float2bfloat16_rn(value / (1.0f + __expf(-value)) * up);
-  } else if constexpr (kEpilogue == DecodeEpilogue::kLogits) {
-    static_cast<float*>(a.out)[place] = value;
-  } else {
-    static_cast<__nv_bfloat16*>(a.out)[place] = __float2bfloat16_rn(value + outside.added);
-  }
+__device__ inline void copy_word_async(uint32_t shared, const float* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global) : "memory");
 }
 
 // A warp's requests, tile after tile of its block, and its places in the ring. In a window, row r's 16-byte
 // chunk c lies at chunk c ^ 4·(r mod 2): two rows that are read together fall on different banks.
-template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide>
+template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide, bool kBlocks>
 struct WeightStream {
-  const uint8_t* next;  // next request: this thread's chunk of row lane / 8 of the tile
+  const uint8_t* next;      // next request: this thread's chunk of row lane / 8 of the tile
+  const float* next_scale;  // blocks: of the tile's row 8 · lane
   int64_t row_bytes;
   uint64_t policy;
   uint32_t ring;    // the warp's first place, an address in shared memory
@@ -262,7 +111,8 @@ struct WeightStream {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     row_bytes = static_cast<int64_t>(a.in_features) * Operand<kType>::kBytes;
     policy = streaming_policy();
-    ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + warp * kStages<kWide> * kWindowStage;
+    ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) +
+           warp * kStages<kWide> * kStageBytes<kBlocks>;
     place = ring;
     offset = lane / 8 * kWindowBytes + (lane % 8 ^ lane / 8 % 2 * 4) * 16;
     windows = (static_cast<int>(row_bytes) / kWindowBytes - warp + kWarps - 1) / kWarps;
@@ -274,6 +124,10 @@ struct WeightStream {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     next = static_cast<const uint8_t*>(a.weight) + TileMap<kEpilogue>::row(a, tile, lane / 8) * row_bytes +
            warp * kWindowBytes + lane % 8 * 16;
+    if constexpr (kBlocks) {
+      const int64_t block = TileMap<kEpilogue>::row(a, tile, lane % 2 * 8) / kFp8Block;
+      next_scale = a.weight_scale + block * fp8_scale_stride(a.in_features) + warp;
+    }
     left = windows;
   }
   // Requests the next window, if there is one, where the oldest was.
@@ -291,10 +145,14 @@ struct WeightStream {
       copy_async(to + 8 * kWindowBytes, next + half, policy);
       copy_async(to + 12 * kWindowBytes, next + half + 4 * row_bytes, policy);
       next += kWarps * kWindowBytes;
+      if constexpr (kBlocks) {  // a window is as wide as a block
+        if (threadIdx.x % 32 < 2) copy_word_async(place + kWindowStage + threadIdx.x % 32 * 4, next_scale);
+        next_scale += kWarps;
+      }
       --left;
     }
     commit_copies();
-    place = place == ring + (kStages<kWide> - 1) * kWindowStage ? ring : place + kWindowStage;
+    place = place == ring + (kStages<kWide> - 1) * kStageBytes<kBlocks> ? ring : place + kStageBytes<kBlocks>;
     // Keeps the place in a thread's own register: ptxas 13.0 encodes a copy with a uniform part of the
     // address and a cache policy wrongly (an illegal instruction at run time).
     asm volatile("" : "+r"(place));
@@ -302,7 +160,7 @@ struct WeightStream {
 };
 
 // What follows the first windows of this block's first tile, and its next tiles, up to `budget` bytes.
-template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide>
+template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide, bool kBlocks>
 __device__ void prefetch_weights(const DecodeLinearArgs& a, int tiles, int budget) {
   if (threadIdx.x >= kTileRows) return;
   const int row_bytes = a.in_features * Operand<kType>::kBytes;
@@ -328,7 +186,24 @@ template <bool kWide>
 struct Sums {
   float low[kWide ? 2 : 1][4] = {};
   float high[kWide ? 2 : 1][4] = {};
+
+  __device__ void add(const Sums& more, float low_scale, float high_scale) {
+#pragma unroll
+    for (int i = 0; i < (kWide ? 2 : 1); ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        low[i][j] += low_scale * more.low[i][j];
+        high[i][j] += high_scale * more.high[i][j];
+      }
+    }
+  }
 };
+
+__device__ inline float read_scale(uint32_t shared) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(shared) : "memory");
+  return v;
+}
 
 template <WeightType kType, bool kWide>
 __device__ inline void multiply_window(Sums<kWide>& sums, const uint4& low, const uint4& high,
@@ -380,7 +255,7 @@ __device__ inline void store_partial(const Sums<kWide>& sums, float* partial, in
   }
 }
 
-template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide>
+template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide, bool kBlocks>
 __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinearArgs a) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ float squares[kMaxDecodeRows][kWarps];
@@ -391,21 +266,21 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   const int tiles = a.out_features / TileMap<kEpilogue>::kOutputs;
   const int grid = static_cast<int>(gridDim.x);
   const int stride = x_row_bytes(a.in_features);
-  uint8_t* x_shared = shared + kRingBytes<kWide>;
+  uint8_t* x_shared = shared + kRingBytes<kWide, kBlocks>;
   auto* partials = reinterpret_cast<float*>(x_shared + a.rows * stride);
 
-  WeightStream<kType, kEpilogue, kWide> weights;
+  WeightStream<kType, kEpilogue, kWide, kBlocks> weights;
   weights.start(a, shared);
 #pragma unroll
   for (int stage = 0; stage < kStages<kWide>; ++stage) weights.request(a, tiles);
-  prefetch_weights<kType, kEpilogue, kWide>(a, tiles, a.prefetch_bytes);
+  prefetch_weights<kType, kEpilogue, kWide, kBlocks>(a, tiles, a.prefetch_bytes);
 
   // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is
   // done.
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   if (threadIdx.x < 2) zeros[threadIdx.x] = {0, 0, 0, 0};
-  stage_x<kType>(a, x_shared, squares);
+  stage_x<SwappedEncoding<kType>, kWarps>(a, x_shared, squares);
 
   // The row of x that this lane's column is, and which of its pairs. Columns beyond the batch read zeros, on
   // the same path: the lanes of an mma must not part.
@@ -423,7 +298,7 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   const uint32_t operand = column * kWindowBytes + (lane % 4 ^ column % 2 * 4) * 16;
   int parity = 0;
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += grid, parity ^= 1) {
-    const Outside outside = load_outside<kType, kEpilogue>(a, tile);
+    const Outside outside = load_outside < kType == WeightType::kFp8 && !kBlocks, kEpilogue > (a, tile);
     Sums<kWide> sums;
     const uint8_t* x_window = x;
     for (int window = 0; window < weights.windows; ++window) {
@@ -434,69 +309,74 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
       const uint4 high = read_shared(from + 8 * kWindowBytes);
       const uint4 low_second = read_shared(from ^ 64);
       const uint4 high_second = read_shared((from ^ 64) + 8 * kWindowBytes);
-      multiply_window<kType, kWide>(sums, low, high, x_window);
-      multiply_window<kType, kWide>(sums, low_second, high_second, x_window + x_half);
+      if constexpr (kBlocks) {
+        Sums<kWide> of_window;
+        multiply_window<kType, kWide>(of_window, low, high, x_window);
+        multiply_window<kType, kWide>(of_window, low_second, high_second, x_window + x_half);
+        sums.add(of_window, read_scale(weights.place + kWindowStage),
+                 read_scale(weights.place + kWindowStage + 4));
+      } else {
+        multiply_window<kType, kWide>(sums, low, high, x_window);
+        multiply_window<kType, kWide>(sums, low_second, high_second, x_window + x_half);
+      }
       __syncwarp();  // all have read: the place may be overwritten
       weights.request(a, tiles);
       x_window += x_step;
     }
-    float* partial = partials + parity * partial_floats(a.rows);
+    float* partial = partials + parity * partial_floats(kWarps, a.rows);
     store_partial<kWide>(sums, partial, a.rows);
     __syncthreads();
-    finish_tile<kType, kEpilogue>(a, partial, tile, outside);
+    finish_tile<kEpilogue, kWarps>(a, partial, tile, outside);
+  }
+}
+
+template <WeightType kType, bool kBlocks, typename Visit>
+void for_epilogue(DecodeEpilogue epilogue, int rows, Visit&& visit) {
+  const auto chosen = [&](auto constant) {
+    constexpr DecodeEpilogue kEpilogue = decltype(constant)::value;
+    if (rows > kNarrowRows) return visit(&decode_linear_kernel<kType, kEpilogue, true, kBlocks>);
+    visit(&decode_linear_kernel<kType, kEpilogue, false, kBlocks>);
+  };
+  using E = DecodeEpilogue;
+  switch (epilogue) {
+    case E::kStore: return chosen(std::integral_constant<E, E::kStore>());
+    case E::kAddResidual: return chosen(std::integral_constant<E, E::kAddResidual>());
+    case E::kSiluMul: return chosen(std::integral_constant<E, E::kSiluMul>());
+    case E::kLogits: return chosen(std::integral_constant<E, E::kLogits>());
   }
 }
 
 template <typename Visit>
-void for_kernel(WeightType type, DecodeEpilogue epilogue, int rows, Visit&& visit) {
-  const auto with_epilogue = [&](auto weight, auto chosen) {
-    constexpr WeightType kType = decltype(weight)::value;
-    constexpr DecodeEpilogue kEpilogue = decltype(chosen)::value;
-    if (rows > kNarrowRows) return visit(&decode_linear_kernel<kType, kEpilogue, true>);
-    visit(&decode_linear_kernel<kType, kEpilogue, false>);
-  };
-  const auto with_type = [&](auto weight) {
-    using E = DecodeEpilogue;
-    switch (epilogue) {
-      case E::kStore: return with_epilogue(weight, std::integral_constant<E, E::kStore>());
-      case E::kAddResidual: return with_epilogue(weight, std::integral_constant<E, E::kAddResidual>());
-      case E::kSiluMul: return with_epilogue(weight, std::integral_constant<E, E::kSiluMul>());
-      case E::kLogits: return with_epilogue(weight, std::integral_constant<E, E::kLogits>());
-    }
-  };
-  if (type == WeightType::kBf16) {
-    with_type(std::integral_constant<WeightType, WeightType::kBf16>());
-  } else {
-    with_type(std::integral_constant<WeightType, WeightType::kFp8>());
-  }
+void for_kernel(WeightType type, bool blocks, DecodeEpilogue epilogue, int rows, Visit&& visit) {
+  if (type == WeightType::kBf16) return for_epilogue<WeightType::kBf16, false>(epilogue, rows, visit);
+  if (blocks) return for_epilogue<WeightType::kFp8, true>(epilogue, rows, visit);
+  for_epilogue<WeightType::kFp8, false>(epilogue, rows, visit);
 }
 
-int multiprocessors() {
-  int device = 0;
-  int count = 0;
-  CRIBLE_CUDA_CHECK(cudaGetDevice(&device));
-  CRIBLE_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
+bool block_scaled(WeightType type, const DecodeLinearArgs& args) {
+  return type == WeightType::kFp8 && args.group != 0;
 }
 
 }  // namespace
 
 bool decode_linear_fits(WeightType type, int rows, int64_t out_features, int64_t in_features,
                         DecodeEpilogue epilogue) {
+  if (type == WeightType::kInt4) return decode_linear_int4_fits(rows, out_features, in_features, epilogue);
   const int64_t per_window = kWindowBytes / (type == WeightType::kBf16 ? 2 : 1);
   const int64_t outputs = epilogue == DecodeEpilogue::kSiluMul ? 8 : 16;
   return rows >= 1 && rows <= kMaxDecodeRows && out_features % outputs == 0 &&
-         in_features % per_window == 0 && shared_bytes(rows, in_features) + kStaticBytes <= kMaxShared;
+         in_features % per_window == 0 && shared_bytes(rows, in_features, true) + kStaticBytes <= kMaxShared;
 }
 
 void prepare_decode_linear() {
-  for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
-    for (const DecodeEpilogue epilogue : {DecodeEpilogue::kStore, DecodeEpilogue::kAddResidual,
-                                          DecodeEpilogue::kSiluMul, DecodeEpilogue::kLogits}) {
-      for (const int rows : {1, kMaxDecodeRows}) {
-        for_kernel(type, epilogue, rows,
-                   [](auto* kernel) { allow_shared_bytes(kernel, kMaxShared - kStaticBytes); });
-      }
+  prepare_decode_linear_int4();
+  const auto allow = [](auto* kernel) { allow_shared_bytes(kernel, kMaxShared - kStaticBytes); };
+  for (const DecodeEpilogue epilogue : {DecodeEpilogue::kStore, DecodeEpilogue::kAddResidual,
+                                        DecodeEpilogue::kSiluMul, DecodeEpilogue::kLogits}) {
+    for (const int rows : {1, kMaxDecodeRows}) {
+      for_kernel(WeightType::kBf16, false, epilogue, rows, allow);
+      for_kernel(WeightType::kFp8, false, epilogue, rows, allow);
+      for_kernel(WeightType::kFp8, true, epilogue, rows, allow);
     }
   }
 }
@@ -505,13 +385,17 @@ void decode_linear(const CudaStream& stream, WeightType type, DecodeEpilogue epi
                    const DecodeLinearArgs& args) {
   CHECK(decode_linear_fits(type, args.rows, args.out_features, args.in_features, epilogue),
         "{} rows of {} x {}", args.rows, args.out_features, args.in_features);
+  if (type == WeightType::kInt4) return decode_linear_int4(stream, epilogue, args);
+  const bool blocks = block_scaled(type, args);
+  CHECK(!blocks || args.out_features % kFp8Block == 0, "{} rows of blocks", args.out_features);
   const int tiles = args.out_features / (epilogue == DecodeEpilogue::kSiluMul ? 8 : 16);
   const LaunchShape shape = {
       .grid = dim3(static_cast<unsigned>(std::min(tiles, multiprocessors()))),
       .block = dim3(kThreads),
-      .shared_bytes = std::max(shared_bytes(args.rows, args.in_features), kExclusiveBytes),
+      .shared_bytes = std::max(shared_bytes(args.rows, args.in_features, blocks), kExclusiveBytes),
       .dependent = true};
-  for_kernel(type, epilogue, args.rows, [&](auto* kernel) { launch(stream.get(), shape, kernel, args); });
+  for_kernel(type, blocks, epilogue, args.rows,
+             [&](auto* kernel) { launch(stream.get(), shape, kernel, args); });
 }
 
 }  // namespace crible::cuda

@@ -1,6 +1,7 @@
 // One matmul of a decode step with few rows, fused with what stands before and after it in the layer:
-//   out = epilogue(norm(x) · Wᵀ),   x [rows, K] BF16, W [N, K] row-major in BF16 or FP8 E4M3.
-// Bound by reading W once: N·K·(2 or 1) bytes; rows 1 to 8 cost the same.
+//   out = epilogue(norm(x) · Wᵀ),   x [rows, K] BF16, W [N, K] row-major in BF16 or FP8 E4M3, or
+// 4-bit in int4_tiles.h's order. Bound by reading W once: N·K·(2, 1 or 0.52) bytes; rows 1 to 8 cost the
+// same.
 //
 // One block per multiprocessor. Its eight warps share the K dimension of a tile of sixteen rows of W: a warp
 // copies whole 128-byte lines of the sixteen rows asynchronously into a ring of its own in shared memory (up
@@ -13,9 +14,9 @@
 // where one of the kernel before it ends, requests its first weights, prefetches more into the L2 cache, and
 // only then waits for the whole of that kernel. Sums run in a fixed order: results do not depend on timing.
 //
-// FP8 weights meet x in FP16: |norm(x)| must stay below 65,504 (larger values saturate).
-// Limits: rows 1 to 8; K a multiple of 64 (FP8: 128); N of 16 (8 for kSiluMul); x must fit in shared memory
-// beside the ring: decode_linear_fits().
+// FP8 and 4-bit weights meet x in FP16: |norm(x)| must stay below 65,504 (larger values saturate).
+// Limits: rows 1 to 8; K a multiple of 64 (FP8, 4-bit: 128); N of 16 (8 for kSiluMul); x must fit in shared
+// memory beside the ring: decode_linear_fits().
 #pragma once
 
 #include <cuda_bf16.h>
@@ -41,7 +42,8 @@ struct DecodeLinearArgs {
   const __nv_bfloat16* norm_weight = nullptr;  // [K]: RMS norm of x first; null: none
   float epsilon = 0;
   const void* weight = nullptr;
-  const float* weight_scale = nullptr;  // FP8: per row of W
+  const float* weight_scale = nullptr;  // FP8: per row of W; blocks: [N / 128] rows of fp8_scale_stride(K)
+  int group = 0;  // 4-bit: inputs to a scale, 32, 64 or 128; FP8: 128 where scales are of blocks
   const __nv_bfloat16* bias = nullptr;  // [N] or null, kStore only
   void* out = nullptr;
   int64_t out_stride = 0;

@@ -15,6 +15,7 @@ struct Case {
   DecodeEpilogue epilogue;
   int rows, out, in;
   bool norm;
+  bool blocks = false;  // FP8: a scale per 128 x 128
 };
 
 // All of one case: inputs, their exact values, the float64 result.
@@ -33,7 +34,8 @@ struct DecodeLinearCase {
     residual = random_bf16(random, int64_t{c.rows} * c.out, 2.0f);
     const float size = 1.0f / std::sqrt(static_cast<float>(c.in));
     weight16 = random_bf16(random, weight_rows * c.in, size);
-    for (int64_t r = 0; r < weight_rows; ++r)
+    const int64_t scales = c.blocks ? weight_rows / kFp8Block * fp8_scale_stride(c.in) : weight_rows;
+    for (int64_t r = 0; r < scales; ++r)
       scale.push_back(size / 100 * static_cast<float>(0.5 + random.uniform()));
     for (int64_t i = 0; i < weight_rows * c.in; ++i) {
       weight8.push_back(__nv_cvt_float_to_fp8(100 * random.normal(), __NV_SATFINITE, __NV_E4M3));
@@ -44,8 +46,9 @@ struct DecodeLinearCase {
     if (c.type == WeightType::kBf16) return exact(weight16[i]);
     __nv_fp8_e4m3 value;
     value.__x = weight8[i];
+    const int64_t place = c.blocks ? row / kFp8Block * fp8_scale_stride(c.in) + column / kFp8Block : row;
     return static_cast<double>(static_cast<float>(value)) *
-           static_cast<double>(scale[static_cast<size_t>(row)]);
+           static_cast<double>(scale[static_cast<size_t>(place)]);
   }
   double dot(int64_t row, int64_t r, double factor) const {
     double sum = 0;
@@ -105,6 +108,7 @@ class DecodeLinearCuda : public GpuTest {
                    .epsilon = kEpsilon,
                    .weight = c.type == WeightType::kBf16 ? static_cast<const void*>(w16.data()) : w8.data(),
                    .weight_scale = scale.data(),
+                   .group = c.blocks ? 128 : 0,
                    .bias = c.epilogue == DecodeEpilogue::kStore ? bias.data() : nullptr,
                    .out = is_float ? static_cast<void*>(logits.data()) : narrow.data(),
                    .out_stride = c.out,
@@ -114,10 +118,28 @@ class DecodeLinearCuda : public GpuTest {
     finish();
     return is_float ? to_doubles(logits.host()) : to_doubles(narrow.host());
   }
+  void check(RandomValues& random, const Case& c) {
+    const DecodeLinearCase k(random, c);
+    const std::vector<double> reference = k.reference();
+    const std::vector<double> out = run(k, 32 * 1024);
+    // x is rounded once after the norm (BF16, or FP16 beside FP8 weights), the result once.
+    EXPECT_LE(relative_distance(out, reference), kBf16Epsilon)
+        << "epilogue " << static_cast<int>(c.epilogue) << ", " << c.rows << " rows of " << c.out << " x "
+        << c.in;
+    // How far ahead the kernel reaches changes no bit.
+    EXPECT_EQ(out, run(k, 0));
+    EXPECT_EQ(out, run(k, 1 << 20));
+  }
 };
 
 TEST_F(DecodeLinearCuda, AgreesWithFloat64) {
   RandomValues random(1);
+  for (const Case& c : {Case{WeightType::kFp8, DecodeEpilogue::kStore, 1, 256, 1152, true, true},
+                        Case{WeightType::kFp8, DecodeEpilogue::kStore, 8, 384, 3072, true, true},
+                        Case{WeightType::kFp8, DecodeEpilogue::kAddResidual, 2, 1024, 2560, false, true},
+                        Case{WeightType::kFp8, DecodeEpilogue::kSiluMul, 3, 640, 1024, true, true},
+                        Case{WeightType::kFp8, DecodeEpilogue::kSiluMul, 6, 128, 4096, true, true}})
+    check(random, c);
   for (const WeightType type : {WeightType::kBf16, WeightType::kFp8}) {
     for (const Case& c : {Case{type, DecodeEpilogue::kStore, 1, 64, 128, true},
                           Case{type, DecodeEpilogue::kStore, 3, 960, 640, true},
@@ -127,18 +149,8 @@ TEST_F(DecodeLinearCuda, AgreesWithFloat64) {
                           Case{type, DecodeEpilogue::kSiluMul, 1, 2120, 640, true},
                           Case{type, DecodeEpilogue::kSiluMul, 8, 136, 4096, true},
                           Case{type, DecodeEpilogue::kLogits, 1, 8192, 640, true},
-                          Case{type, DecodeEpilogue::kLogits, 2, 4800, 512, true}}) {
-      const DecodeLinearCase k(random, c);
-      const std::vector<double> reference = k.reference();
-      const std::vector<double> out = run(k, 32 * 1024);
-      // x is rounded once after the norm (BF16, or FP16 beside FP8 weights), the result once.
-      EXPECT_LE(relative_distance(out, reference), kBf16Epsilon)
-          << "epilogue " << static_cast<int>(c.epilogue) << ", " << c.rows << " rows of " << c.out << " x "
-          << c.in;
-      // How far ahead the kernel reaches changes no bit.
-      EXPECT_EQ(out, run(k, 0));
-      EXPECT_EQ(out, run(k, 1 << 20));
-    }
+                          Case{type, DecodeEpilogue::kLogits, 2, 4800, 512, true}})
+      check(random, c);
   }
 }
 

@@ -1,103 +1,12 @@
 #include "ops/matmul/matmul_cuda.h"
 
-#include <cublasLt.h>
-
-#include <algorithm>
 #include <array>
-#include <bit>
-#include <map>
-#include <tuple>
 
 #include "base/check.h"
-#include "base/units.h"
 #include "device/cuda/cuda_status.h"
-#include "device/cuda/device_buffer.h"
+#include "ops/matmul/cublaslt_matmul_cuda.h"
 
 namespace crible::cuda {
-namespace {
-
-constexpr int64_t kWorkspaceBytes = 64 * kMiB;
-constexpr int kCandidates = 8;
-constexpr int kSmallestBucket = 4;  // log2 of rows
-
-Status status_of(cublasStatus_t status, std::string_view what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return {};
-  return fail(ErrorCode::kInternal, "cuBLASLt: {}: {}", what, cublasLtGetStatusString(status));
-}
-
-int bucket_of(int64_t rows) {
-  return std::max(kSmallestBucket, static_cast<int>(std::bit_width(static_cast<uint64_t>(rows - 1))));
-}
-
-// What a chosen algorithm depends on, beside the bucket of rows.
-using ShapeKey = std::tuple<WeightType, OutputType, int64_t, int64_t, bool>;
-ShapeKey key_of(const MatmulArgs& a) {
-  return {a.type, a.out_type, a.out_features, a.in_features, a.accumulate};
-}
-
-// cuBLASLt counts columns first: out as [N, rows] = (W as [K, N])ᵀ · (x as [K, rows]).
-struct Problem {
-  cublasLtMatmulDescOpaque_t operation;
-  cublasLtMatrixLayoutOpaque_t weight;
-  cublasLtMatrixLayoutOpaque_t x;
-  cublasLtMatrixLayoutOpaque_t out;
-};
-
-Status set(Problem& p, cublasLtMatmulDescAttributes_t attribute, const void* value, size_t bytes) {
-  return status_of(cublasLtMatmulDescSetAttribute(&p.operation, attribute, value, bytes),
-                   "describe a product");
-}
-
-Result<Problem> describe(const MatmulArgs& a) {
-  Problem p;
-  const cudaDataType_t type = a.type == WeightType::kBf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
-  const cudaDataType_t out = a.out_type == OutputType::kBf16 ? CUDA_R_16BF : CUDA_R_32F;
-  const auto n = static_cast<uint64_t>(a.out_features);
-  const auto k = static_cast<uint64_t>(a.in_features);
-  const auto m = static_cast<uint64_t>(a.rows);
-  CRIBLE_RETURN_IF_ERROR(
-      status_of(cublasLtMatmulDescInit(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describe"));
-  CRIBLE_RETURN_IF_ERROR(
-      status_of(cublasLtMatrixLayoutInit(&p.weight, type, k, n, a.in_features), "describe"));
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatrixLayoutInit(&p.x, type, k, m, a.in_features), "describe"));
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatrixLayoutInit(&p.out, out, n, m, a.out_features), "describe"));
-  const cublasOperation_t transpose = CUBLAS_OP_T;
-  CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose));
-  if (a.type == WeightType::kFp8) {
-    const cublasLtMatmulMatrixScale_t per_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
-    CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &per_row, sizeof per_row));
-    CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &per_row, sizeof per_row));
-    CRIBLE_RETURN_IF_ERROR(
-        set(p, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &a.weight_scale, sizeof a.weight_scale));
-    CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &a.x_scale, sizeof a.x_scale));
-  }
-  return p;
-}
-
-}  // namespace
-
-struct Matmul::Impl {
-  cublasLtHandle_t handle = nullptr;
-  DeviceBuffer workspace;
-  std::map<ShapeKey, std::map<int, cublasLtMatmulAlgo_t>> chosen;
-
-  ~Impl() {
-    if (handle != nullptr) (void)cublasLtDestroy(handle);
-  }
-
-  // cuBLASLt's handles are not const, but it only reads the problem.
-  Status multiply(const CudaStream& stream, const MatmulArgs& a, Problem& p,
-                  const cublasLtMatmulAlgo_t& algorithm) const {
-    const float one = 1.0f;
-    const float kept = a.accumulate ? 1.0f : 0.0f;
-    return status_of(cublasLtMatmul(handle, &p.operation, &one, a.weight, &p.weight, a.x, &p.x, &kept, a.out,
-                                    &p.out, a.out, &p.out, &algorithm, workspace.data(),
-                                    static_cast<size_t>(kWorkspaceBytes), stream.get()),
-                     "multiply");
-  }
-
-  Result<cublasLtMatmulAlgo_t> measure(const CudaStream& stream, const MatmulArgs& a) const;
-};
 
 Matmul::Matmul() : impl_(std::make_unique<Impl>()) {}
 Matmul::Matmul(Matmul&&) noexcept = default;
@@ -105,50 +14,67 @@ Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 Matmul::~Matmul() = default;
 
 int64_t Matmul::workspace_bytes() {
-  return kWorkspaceBytes;
+  return kMatmulWorkspaceBytes;
 }
 
-Result<Matmul> Matmul::create() {
+Result<Matmul> Matmul::create(MatmulRule rule) {
   Matmul matmul;
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtCreate(&matmul.impl_->handle), "start"));
-  CRIBLE_TRY(matmul.impl_->workspace, DeviceBuffer::allocate(kWorkspaceBytes));
+  matmul.impl_->rule = rule;
+  CRIBLE_RETURN_IF_ERROR(cublaslt_status(cublasLtCreate(&matmul.impl_->handle), "start"));
+  CRIBLE_TRY(matmul.impl_->workspace, DeviceBuffer::allocate(kMatmulWorkspaceBytes));
   return matmul;
 }
 
-Result<cublasLtMatmulAlgo_t> Matmul::Impl::measure(const CudaStream& stream, const MatmulArgs& a) const {
+Result<std::vector<cublasLtMatmulAlgo_t>> Matmul::Impl::candidates(const MatmulArgs& a, bool splits) const {
   CRIBLE_TRY(Problem p, describe(a));
   cublasLtMatmulPreferenceOpaque_t preference;
-  CRIBLE_RETURN_IF_ERROR(status_of(cublasLtMatmulPreferenceInit(&preference), "prefer"));
-  const auto workspace_limit = static_cast<size_t>(kWorkspaceBytes);
+  CRIBLE_RETURN_IF_ERROR(cublaslt_status(cublasLtMatmulPreferenceInit(&preference), "prefer"));
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    return cublaslt_status(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+                           "prefer");
+  };
   CRIBLE_RETURN_IF_ERROR(
-      status_of(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                     &workspace_limit, sizeof workspace_limit),
-                "prefer"));
-  std::array<cublasLtMatmulHeuristicResult_t, kCandidates> candidates;
-  int found = 0;
-  CRIBLE_RETURN_IF_ERROR(
-      status_of(cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out,
-                                               &preference, kCandidates, candidates.data(), &found),
-                fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features,
-                            a.in_features)));
+      prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<size_t>(kMatmulWorkspaceBytes)));
+  if (!splits) {
+    CRIBLE_RETURN_IF_ERROR(prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                  static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE)));
+  }
+  std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found;
+  int count = 0;
+  CRIBLE_RETURN_IF_ERROR(cublaslt_status(
+      cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out, &preference,
+                                     kCandidates, found.data(), &count),
+      fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features,
+                  a.in_features)));
+  std::vector<cublasLtMatmulAlgo_t> algorithms;
+  for (int i = 0; i < count; ++i) algorithms.push_back(found[static_cast<size_t>(i)].algo);
+  return algorithms;
+}
+
+Result<std::optional<double>> Matmul::Impl::time_ms(const CudaStream& stream, const MatmulArgs& a,
+                                                    const cublasLtMatmulAlgo_t& algorithm, int runs) const {
+  CRIBLE_TRY(Problem p, describe(a));
+  if (!multiply(stream, a, p, algorithm)) return std::optional<double>();  // warm-up, and whether it can
   CRIBLE_TRY(const CudaEvent start, CudaEvent::create(CudaEvent::Timing::kOn));
   CRIBLE_TRY(const CudaEvent end, CudaEvent::create(CudaEvent::Timing::kOn));
+  CRIBLE_RETURN_IF_ERROR(start.record(stream));
+  for (int run = 0; run < runs; ++run) CRIBLE_RETURN_IF_ERROR(multiply(stream, a, p, algorithm));
+  CRIBLE_RETURN_IF_ERROR(end.record(stream));
+  CRIBLE_RETURN_IF_ERROR(end.synchronize());
+  CRIBLE_TRY(const double ms, CudaEvent::elapsed_ms(start, end));
+  return std::optional<double>(ms / runs);
+}
+
+Result<cublasLtMatmulAlgo_t> Matmul::Impl::measure(const CudaStream& stream, const MatmulArgs& a) const {
   constexpr int kRuns = 3;
+  CRIBLE_TRY(const std::vector<cublasLtMatmulAlgo_t> algorithms, candidates(a, /*splits=*/true));
   const cublasLtMatmulAlgo_t* best = nullptr;
   double best_ms = 0;
-  for (int i = 0; i < found; ++i) {
-    if (!multiply(stream, a, p, candidates[static_cast<size_t>(i)].algo))
-      continue;  // warm-up, and whether it can
-    CRIBLE_RETURN_IF_ERROR(start.record(stream));
-    for (int run = 0; run < kRuns; ++run) {
-      CRIBLE_RETURN_IF_ERROR(multiply(stream, a, p, candidates[static_cast<size_t>(i)].algo));
-    }
-    CRIBLE_RETURN_IF_ERROR(end.record(stream));
-    CRIBLE_RETURN_IF_ERROR(end.synchronize());
-    CRIBLE_TRY(const double ms, CudaEvent::elapsed_ms(start, end));
-    if (best == nullptr || ms < best_ms) {
-      best = &candidates[static_cast<size_t>(i)].algo;
-      best_ms = ms;
+  for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
+    CRIBLE_TRY(const std::optional<double> ms, time_ms(stream, a, algorithm, kRuns));
+    if (ms && (best == nullptr || *ms < best_ms)) {
+      best = &algorithm;
+      best_ms = *ms;
     }
   }
   if (best == nullptr) {
@@ -162,6 +88,10 @@ Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows)
   CHECK(args.in_features % 16 == 0 && args.out_features % 16 == 0, "a matmul of {} x {}", args.out_features,
         args.in_features);
   std::map<int, cublasLtMatmulAlgo_t>& algorithms = impl_->chosen[key_of(args)];
+  if (impl_->rule == MatmulRule::kSameBits) {
+    if (algorithms.contains(bucket_of(max_rows))) return {};
+    return tune_same_bits(stream, *impl_, args, max_rows, algorithms);
+  }
   for (int bucket = kSmallestBucket; bucket <= bucket_of(max_rows); ++bucket) {
     if (algorithms.contains(bucket)) continue;
     args.rows = std::min<int64_t>(max_rows, int64_t{1} << bucket);

@@ -1,9 +1,12 @@
 // out = x · Wᵀ (+ out when accumulate) on the GPU by cuBLASLt: x [rows, K], W [N, K] row-major, out
-// [rows, N]; BF16, or both operands FP8 E4M3 with one float32 scale per row of each. Sums in float32.
+// [rows, N]; BF16, or both operands FP8 E4M3 with float32 scales: one per row of each, or one per 128
+// columns of a row of x and per 128 x 128 block of W. Sums in float32.
 // Moves bytes(W) + bytes(x) + bytes(out); computes 2·rows·N·K operations.
 //
 // The algorithm of each shape is chosen once, at start, by measuring cuBLASLt's candidates per bucket of
 // rows (powers of two): tune(). A shape that was not tuned is an error. Limits: K and N multiples of 16.
+// By MatmulRule::kSameBits, only algorithms are chosen that were seen to give a row the same bits wherever it
+// stands and however many rows there are: one class of them for a shape, the fastest over all buckets.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,47 +16,55 @@
 
 #include "base/result.h"
 #include "device/cuda/cuda_stream.h"
+#include "ops/matmul/fp8_rows.h"
 
 namespace crible::cuda {
 
-enum class WeightType : uint8_t { kBf16, kFp8 };
+// kInt4: int4_tiles.h; not a type of this product, but of decode_linear and Int4Matmul.
+enum class WeightType : uint8_t { kBf16, kFp8, kInt4 };
 enum class OutputType : uint8_t { kBf16, kFloat };
+
+enum class MatmulRule : uint8_t { kFastest, kSameBits };
 
 struct MatmulArgs {
   WeightType type = WeightType::kBf16;  // of x and of the weight
   OutputType out_type = OutputType::kBf16;
   const void* x = nullptr;
-  const float* x_scale = nullptr;  // [rows], FP8 only
+  const float* x_scale = nullptr;  // FP8: as in Fp8Rows
   int64_t rows = 0;
   const void* weight = nullptr;
-  const float* weight_scale = nullptr;  // [N], FP8 only
+  const float* weight_scale = nullptr;  // FP8: [N]; blocks: [N / 128] rows of fp8_scale_stride(K)
+  bool block_scales = false;            // FP8, both operands; x and out have fp8_padded_rows(rows)
   int64_t out_features = 0;             // N
   int64_t in_features = 0;              // K
   void* out = nullptr;
+  int64_t out_stride = 0;   // elements between rows of out; 0: N
   bool accumulate = false;  // add to out: the residual connection
 };
 
 class Matmul {
  public:
-  static Result<Matmul> create();
+  static Result<Matmul> create(MatmulRule rule = MatmulRule::kFastest);
   static int64_t workspace_bytes();
   Matmul(Matmul&&) noexcept;
   Matmul& operator=(Matmul&&) noexcept;
   ~Matmul();
 
-  // Measures on args' own memory, which holds max_rows rows of x and out (out is overwritten). Once a shape.
+  // Measures on args' own memory, which holds max_rows rows of x and out (out is overwritten; by kSameBits x
+  // and its scales are, too, and the weight must hold what it will: bits are compared). Once a shape.
   Status tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows);
   Status run(const CudaStream& stream, const MatmulArgs& args) const;
 
+  struct Impl;
+
  private:
   Matmul();
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-// q[r] = x[r] / scale[r] in FP8 E4M3 with scale[r] = max|x[r]| / 448, for the FP8 matmul. Reads
-// 2·rows·columns bytes and writes half as many. columns: a multiple of 8, at most 32,768.
+// A pass of its own, for rows whose maker does not quantise them. Reads 2·rows·columns bytes and writes half
+// as many. columns: a multiple of 8 (blocks: 128), at most 32,768.
 void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns,
-                   uint8_t* q, float* scale);
+                   const Fp8Rows& out);
 
 }  // namespace crible::cuda

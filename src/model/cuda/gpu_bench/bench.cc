@@ -20,9 +20,28 @@ namespace {
 
 constexpr StepLimits kLimits = {
     .max_tokens = 8192, .max_sequences = 256, .max_logit_rows = 256, .max_blocks = 12288};
-constexpr int64_t kPoolBlocks = 12288;
+
+const char* name_of(WeightFormat format) {
+  switch (format.type) {
+    case WeightType::kBf16: return "BF16";
+    case WeightType::kFp8:
+      return format.group == 0 ? "FP8 with a BF16 head" : "FP8 in blocks of 128 x 128 with a BF16 head";
+    case WeightType::kInt4: return "4 bits in groups of 128 with a BF16 head";
+  }
+  return "";
+}
 
 }  // namespace
+
+const BenchModel* find_bench_model(const std::string& name) {
+  static const BenchModel kModels[] = {{"qwen3-8b", qwen3_8b(), 12288},
+                                       {"qwen3-32b", qwen3_32b(), 4096},
+                                       {"qwen3-30b-a3b", qwen3_30b_a3b(), 10496}};
+  for (const BenchModel& model : kModels) {
+    if (name == model.name) return &model;
+  }
+  return nullptr;
+}
 
 Result<GpuBench> GpuBench::create() {
   CRIBLE_TRY(const DeviceProperties p, device_properties());
@@ -87,24 +106,29 @@ Status GpuBench::ceilings() {
   return {};
 }
 
-Status GpuBench::load(WeightType type) {
+Status GpuBench::load(const BenchModel& model, WeightFormat format, const DecoderOptions& options) {
   model_.reset();
-  const DecoderShape shape = qwen3_8b();
-  CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, type));
+  const DecoderShape& shape = model.shape;
+  CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, format));
   weights.fill_random(stream_, 1);
-  CRIBLE_TRY(KvPool cache, KvPool::create(shape, kPoolBlocks));
-  fill_random(stream_, static_cast<__nv_bfloat16*>(cache.data()), cache.bytes() / 2, 2, 0.0f, 1.0f);
+  CRIBLE_TRY(KvPool cache, KvPool::create(shape, model.pool_blocks, options.kv_type));
+  if (options.kv_type == KvType::kBf16) {
+    fill_random(stream_, static_cast<__nv_bfloat16*>(cache.data()), cache.bytes() / 2, 2, 0.0f, 1.0f);
+  } else {
+    fill_random_fp8(stream_, static_cast<uint8_t*>(cache.data()), cache.bytes(), 2);
+  }
   CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(kLimits.max_logit_rows * shape.vocabulary * 4));
   CRIBLE_TRY(StepBatch batch, StepBatch::create(kLimits));
   auto holder = std::make_unique<DecoderWeights>(std::move(weights));
   weights_ = std::move(holder);
-  CRIBLE_TRY(Decoder decoder, Decoder::create(stream_, *weights_, plain_rope_table(shape), kLimits));
+  CRIBLE_TRY(Decoder decoder, Decoder::create(stream_, *weights_, plain_rope_table(shape), kLimits, options));
   model_ = std::make_unique<Model>(
       Model{std::move(cache), std::move(logits), std::move(decoder), std::move(batch)});
-  std::printf("Qwen3-8B, random weights, %s: weights %s, KV pool %s, working memory %s\n",
-              type == WeightType::kBf16 ? "BF16" : "FP8 with a BF16 head",
-              format_bytes(weights_->bytes()).c_str(), format_bytes(model_->cache.bytes()).c_str(),
-              format_bytes(Decoder::arena_bytes(shape, kLimits)).c_str());
+  std::printf("%s, random weights, %s, KV cache in %s%s: weights %s, KV pool %s, working memory %s\n",
+              model.name, name_of(format), options.kv_type == KvType::kFp8 ? "FP8" : "BF16",
+              options.deterministic ? ", deterministic" : "", format_bytes(weights_->bytes()).c_str(),
+              format_bytes(model_->cache.bytes()).c_str(),
+              format_bytes(Decoder::arena_bytes(shape, kLimits, format)).c_str());
   return stream_.synchronize();
 }
 
@@ -113,13 +137,19 @@ GpuBench::Floor GpuBench::floor_of(int64_t sequences, int64_t queries, int64_t c
   const double head = static_cast<double>(s.vocabulary * s.embedding);
   const double layers = static_cast<double>(s.matrix_elements()) - head;
   const double tokens = static_cast<double>(sequences * queries);
-  const double bytes_per_weight = weights_->type() == WeightType::kBf16 ? 2 : 1;
-  const double kv_token = static_cast<double>(s.layers * 2 * s.kv_size() * 2);
+  const double kv_token =
+      static_cast<double>(s.layers * 2 * s.kv_size() * kv_element_bytes(model_->cache.type()));
   // Causal: the first query of a sequence sees context - queries + 1 keys, the last all of them.
   const double pairs = tokens * (static_cast<double>(context) - 0.5 * static_cast<double>(queries - 1));
-  return {.bytes = layers * bytes_per_weight + head * 2 + static_cast<double>(sequences * context) * kv_token,
+  // The tokens of a prompt may all choose the same experts; those of different sequences do not.
+  return {.bytes = static_cast<double>(weights_->matrix_bytes(sequences)) +
+                   static_cast<double>(sequences * context) * kv_token,
           .operations = 2 * layers * tokens + 2 * head * static_cast<double>(sequences) +
                         4 * pairs * static_cast<double>(s.query_size() * s.layers)};
+}
+
+bool GpuBench::in_pool(int64_t sequences, int64_t context) const {
+  return sequences * ceil_div(context, 16) <= model_->cache.num_blocks();
 }
 
 Result<DecodeGraphs> GpuBench::graphs(DecodePath path) const {
@@ -131,6 +161,7 @@ Result<DecodeGraphs> GpuBench::graphs(DecodePath path) const {
 }
 
 Status GpuBench::decode(DecodeGraphs& graphs, int64_t rows, int64_t context, const char* path) {
+  if (!in_pool(rows, context)) return {};
   const HostStep step(rows, 1, context);
   CRIBLE_TRY(const double ms, time_ms(10, [&] { return graphs.run(stream_, step.view()); }));
   report(fmt::format("decode, {} sequences, context {}, {}", rows, context, path), ms,
@@ -141,17 +172,19 @@ Status GpuBench::decode(DecodeGraphs& graphs, int64_t rows, int64_t context, con
 Status GpuBench::decodes() {
   CRIBLE_TRY(DecodeGraphs best, graphs(DecodePath::kBest));
   CRIBLE_TRY(DecodeGraphs unfused, graphs(DecodePath::kUnfused));
-  for (const int64_t rows : {1, 2, 4, 8}) CRIBLE_RETURN_IF_ERROR(decode(best, rows, 1024, "fused"));
-  CRIBLE_RETURN_IF_ERROR(decode(best, 1, 128, "fused"));
-  CRIBLE_RETURN_IF_ERROR(decode(best, 1, 16384, "fused"));
-  for (const int64_t rows : {1, 8, 16, 32, 64})
-    CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 1024, "cuBLASLt + FlashInfer"));
-  for (const int64_t rows : {32, 64, 128, 256})
-    CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 640, "cuBLASLt + FlashInfer"));
+  const bool deterministic = model_->decoder.options().deterministic;
+  const char* few = deterministic ? "deterministic" : "fused";
+  const char* many = deterministic ? "deterministic" : "cuBLASLt + FlashInfer";
+  for (const int64_t rows : {1, 2, 4, 8}) CRIBLE_RETURN_IF_ERROR(decode(best, rows, 1024, few));
+  CRIBLE_RETURN_IF_ERROR(decode(best, 1, 128, few));
+  CRIBLE_RETURN_IF_ERROR(decode(best, 1, 16384, few));
+  for (const int64_t rows : {1, 8, 16, 32, 64}) CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 1024, many));
+  for (const int64_t rows : {32, 64, 128, 256}) CRIBLE_RETURN_IF_ERROR(decode(unfused, rows, 640, many));
   return {};
 }
 
 Status GpuBench::prefill(int64_t tokens, int64_t cached, const char* what) {
+  if (!in_pool(1, cached + tokens)) return {};
   Model& m = *model_;
   const HostStep step(1, tokens, cached + tokens);
   CRIBLE_TRY(const double ms, time_ms(3, [&]() -> Status {

@@ -1,4 +1,4 @@
-// The measurements of crible_gpu, each printed as one line of a table with its floor. Holds a Qwen3-8B with
+// The measurements of crible_gpu, each printed as one line of a table with its floor. Holds a model with
 // random weights, its KV pool and a decoder, as a server would.
 #pragma once
 
@@ -12,8 +12,17 @@
 #include "device/cuda/cuda_stream.h"
 #include "model/cuda/decode_graphs.h"
 #include "model/cuda/decoder.h"
+#include "ops/matmul/int4_rows_cuda.h"
 
 namespace crible::cuda {
+
+struct BenchModel {
+  const char* name;
+  DecoderShape shape;
+  int64_t pool_blocks;  // of its KV cache, that fit beside the weights
+};
+// By name; null if there is none.
+const BenchModel* find_bench_model(const std::string& name);
 
 class GpuBench {
  public:
@@ -21,7 +30,7 @@ class GpuBench {
 
   // Read bandwidth and BF16 matmul rate, which the floors of the others are computed from.
   Status ceilings();
-  Status load(WeightType type);
+  Status load(const BenchModel& model, WeightFormat format, const DecoderOptions& options);
   Status decodes();
   Status prefills();
   // A prompt whose first 16,000 tokens are in the cache.
@@ -46,11 +55,14 @@ class GpuBench {
   // Median over repetitions of the time of `enqueue`, run `runs` times in a row; ms.
   Result<double> time_ms(int runs, const std::function<Status()>& enqueue) const;
   void report(const std::string& what, double ms, const Floor& floor, const std::string& note) const;
+  bool in_pool(int64_t sequences, int64_t context) const;
   Floor floor_of(int64_t sequences, int64_t queries, int64_t context) const;
   Status decode(DecodeGraphs& graphs, int64_t rows, int64_t context, const char* path);
   Status prefill(int64_t tokens, int64_t cached, const char* what);
   Result<DecodeGraphs> graphs(DecodePath path) const;
   Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
+  Status int4_rows_alone(const char* name, Int4RowsEpilogue epilogue,
+                         const DeviceMatrix DecoderLayer::*matrix);
   Status attention_alone(int64_t context);
 
   CudaStream stream_;

@@ -30,6 +30,7 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
                                 .epsilon = s.epsilon,
                                 .weight = m.data,
                                 .weight_scale = m.scale,
+                                .group = m.group,
                                 .out = out.data(),
                                 .out_stride = outputs,
                                 .out_features = static_cast<int>(outputs),
@@ -38,10 +39,36 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
                return Status();
              }));
   CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
-  const double bytes_per_weight = first.type == WeightType::kBf16 ? 2 : 1;
   report(fmt::format("{} alone, {} layers", name, s.layers), ms,
-         {.bytes = static_cast<double>(s.layers * first.rows * first.columns) * bytes_per_weight},
+         {.bytes = static_cast<double>(s.layers * first.bytes())},
          fmt::format("{:.2f} us each", ms * 1e3 / static_cast<double>(s.layers)));
+  return {};
+}
+
+Status GpuBench::int4_rows_alone(const char* name, Int4RowsEpilogue epilogue,
+                                 const DeviceMatrix DecoderLayer::*matrix) {
+  const DeviceMatrix& first = weights_->layers()[0].*matrix;
+  CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(kMaxInt4Rows * first.columns * 2));
+  CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(kMaxInt4Rows * first.rows * 2));
+  for (const int64_t rows : {8, 16, 32, 64}) {
+    CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
+                 for (const DecoderLayer& layer : weights_->layers()) {
+                   int4_rows(stream_, epilogue,
+                             {.x = x.as<__nv_bfloat16>(),
+                              .rows = rows,
+                              .weight = (layer.*matrix).int4(),
+                              .out = out.as<__nv_bfloat16>(),
+                              .out_stride = first.rows});
+                 }
+                 return Status();
+               }));
+    CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
+    const auto layers = static_cast<double>(weights_->shape().layers);
+    report(fmt::format("{}, {} rows at once", name, rows), ms,
+           {.bytes = layers * static_cast<double>(first.bytes()),
+            .operations = 2 * layers * static_cast<double>(rows * first.elements())},
+           fmt::format("{:.2f} us each", ms * 1e3 / layers));
+  }
   return {};
 }
 
@@ -87,6 +114,11 @@ Status GpuBench::sweep() {
   CRIBLE_RETURN_IF_ERROR(linear_alone("output", DecodeEpilogue::kAddResidual, &DecoderLayer::output));
   CRIBLE_RETURN_IF_ERROR(linear_alone("gate_up", DecodeEpilogue::kSiluMul, &DecoderLayer::gate_up));
   CRIBLE_RETURN_IF_ERROR(linear_alone("down", DecodeEpilogue::kAddResidual, &DecoderLayer::down));
+  if (weights_->type() == WeightType::kInt4) {
+    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("qkv", Int4RowsEpilogue::kStore, &DecoderLayer::qkv));
+    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("gate_up", Int4RowsEpilogue::kSiluMul, &DecoderLayer::gate_up));
+    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("down", Int4RowsEpilogue::kAddResidual, &DecoderLayer::down));
+  }
   for (const int64_t context : {1024, 16384}) CRIBLE_RETURN_IF_ERROR(attention_alone(context));
   CRIBLE_TRY(DecodeGraphs best, graphs(DecodePath::kBest));
   FusedSchedule& schedule = model_->decoder.fused_schedule();

@@ -1,0 +1,165 @@
+#include "model/cuda/matrix_products.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "ops/matmul/int4_pack_cuda.h"
+#include "ops/matmul/int4_rows_cuda.h"
+
+namespace crible::cuda {
+namespace {
+
+// Of a 4-bit matrix, unpacked at once: some hundred multiprocessors' worth of tiles, yet a small share of
+// memory.
+constexpr int64_t kUnpackedBytes = 128 * kMiB;
+// Above this many rows, unpacking costs less than reading the weights again for every 64 rows.
+constexpr int64_t kMaxPassRows = 4 * kMaxInt4Rows;
+
+// Rows of a 4-bit matrix to unpack at once: equal pieces.
+int64_t piece_rows(int64_t rows, int64_t columns) {
+  int64_t pieces = ceil_div(rows * columns * 2, kUnpackedBytes);
+  while (rows % (pieces * kInt4TileRows) != 0) ++pieces;
+  return rows / pieces;
+}
+
+MatmulArgs bf16_piece(const DeviceMatrix& matrix, const __nv_bfloat16* unpacked, const __nv_bfloat16* x,
+                      int64_t rows, __nv_bfloat16* out, bool accumulate) {
+  return {.x = x,
+          .rows = rows,
+          .weight = unpacked,
+          .out_features = piece_rows(matrix.rows, matrix.columns),
+          .in_features = matrix.columns,
+          .out = out,
+          .out_stride = matrix.rows,
+          .accumulate = accumulate};
+}
+
+}  // namespace
+
+MatrixProducts::Room MatrixProducts::lay_out(DeviceArena& arena, const DecoderShape& s, WeightFormat format,
+                                             int64_t max_tokens) {
+  Room room;
+  if (format.type == WeightType::kFp8) {
+    const int64_t widest = std::max({s.embedding, s.query_size(), s.feed_forward});
+    room.quantised = arena.slice<uint8_t>(max_tokens * widest);
+    room.scales = arena.slice<float>(max_tokens * (format.group == 0 ? 1 : ceil_div(widest, kFp8Block)));
+  }
+  if (format.type == WeightType::kInt4) {
+    const auto elements = [](int64_t rows, int64_t columns) { return piece_rows(rows, columns) * columns; };
+    room.unpacked = arena.slice<__nv_bfloat16>(
+        std::max({elements(s.qkv_size(), s.embedding), elements(s.embedding, s.query_size()),
+                  elements(2 * s.feed_forward, s.embedding), elements(s.embedding, s.feed_forward)}));
+  }
+  return room;
+}
+
+Result<MatrixProducts> MatrixProducts::create(MatmulRule rule) {
+  CRIBLE_TRY(Matmul matmul, Matmul::create(rule));
+  prepare_int4_rows();
+  return MatrixProducts(std::move(matmul), rule);
+}
+
+// Of 4-bit weights. Passes give a row the same bits in any company; the two ways differ.
+bool MatrixProducts::one_pass(int64_t rows) const {
+  return rows <= kMaxPassRows || rule_ == MatmulRule::kSameBits;
+}
+
+Fp8Rows MatrixProducts::quantised(const DeviceMatrix& next) const {
+  if (next.type != WeightType::kFp8) return {};
+  return {room_.quantised, room_.scales, next.group != 0};
+}
+
+Status MatrixProducts::tune(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
+                            __nv_bfloat16* out, bool accumulate, int64_t max_rows) {
+  if (matrix.type == WeightType::kInt4) {
+    if (one_pass(max_rows)) return {};
+    return matmul_.tune(stream, bf16_piece(matrix, room_.unpacked, x, 0, out, accumulate), max_rows);
+  }
+  const bool fp8 = matrix.type == WeightType::kFp8;
+  return matmul_.tune(stream,
+                      {.type = matrix.type,
+                       .x = fp8 ? static_cast<const void*>(room_.quantised) : x,
+                       .x_scale = room_.scales,
+                       .weight = matrix.data,
+                       .weight_scale = matrix.scale,
+                       .block_scales = fp8 && matrix.group != 0,
+                       .out_features = matrix.rows,
+                       .in_features = matrix.columns,
+                       .out = out,
+                       .accumulate = accumulate},
+                      max_rows);
+}
+
+void MatrixProducts::norm(const CudaStream& stream, RmsNormArgs args, const DeviceMatrix& next) const {
+  args.quantised = quantised(next);
+  rms_norm(stream, args);
+}
+
+Status MatrixProducts::run(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
+                           Operand operand, int64_t rows, __nv_bfloat16* out, bool accumulate) const {
+  if (matrix.type == WeightType::kInt4) return run_int4(stream, matrix, x, rows, out, accumulate);
+  MatmulArgs args = {.type = matrix.type,
+                     .x = x,
+                     .rows = rows,
+                     .weight = matrix.data,
+                     .weight_scale = matrix.scale,
+                     .out_features = matrix.rows,
+                     .in_features = matrix.columns,
+                     .out = out,
+                     .accumulate = accumulate};
+  if (matrix.type == WeightType::kFp8) {
+    const Fp8Rows made = quantised(matrix);
+    if (operand == Operand::kPlain) quantize_rows(stream, x, rows, matrix.columns, made);
+    args.x = made.data;
+    args.x_scale = made.scale;
+    args.block_scales = made.blocks;
+  }
+  return matmul_.run(stream, args);
+}
+
+Status MatrixProducts::run_int4(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
+                                int64_t rows, __nv_bfloat16* out, bool accumulate) const {
+  if (one_pass(rows)) {
+    for (int64_t first = 0; first < rows; first += kMaxInt4Rows) {
+      int4_rows(stream, accumulate ? Int4RowsEpilogue::kAddResidual : Int4RowsEpilogue::kStore,
+                {.x = x + first * matrix.columns,
+                 .rows = std::min(kMaxInt4Rows, rows - first),
+                 .weight = matrix.int4(),
+                 .out = out + first * matrix.rows,
+                 .out_stride = matrix.rows,
+                 .same_bits = rule_ == MatmulRule::kSameBits});
+    }
+    return {};
+  }
+  const int64_t piece = piece_rows(matrix.rows, matrix.columns);
+  for (int64_t first = 0; first < matrix.rows; first += piece) {
+    unpack_int4(stream, matrix.int4(), first, piece, room_.unpacked);
+    CRIBLE_RETURN_IF_ERROR(
+        matmul_.run(stream, bf16_piece(matrix, room_.unpacked, x, rows, out + first, accumulate)));
+  }
+  return {};
+}
+
+Status MatrixProducts::gated_product(const CudaStream& stream, const DeviceMatrix& gate_up,
+                                     const __nv_bfloat16* x, int64_t rows, __nv_bfloat16* both,
+                                     __nv_bfloat16* gated, const DeviceMatrix& next) const {
+  if (gate_up.type == WeightType::kInt4 && next.type == WeightType::kInt4 && one_pass(rows)) {
+    for (int64_t first = 0; first < rows; first += kMaxInt4Rows) {
+      int4_rows(stream, Int4RowsEpilogue::kSiluMul,
+                {.x = x + first * gate_up.columns,
+                 .rows = std::min(kMaxInt4Rows, rows - first),
+                 .weight = gate_up.int4(),
+                 .out = gated + first * next.columns,
+                 .out_stride = next.columns,
+                 .same_bits = rule_ == MatmulRule::kSameBits});
+    }
+    return {};
+  }
+  CRIBLE_RETURN_IF_ERROR(run(stream, gate_up, x, Operand::kMade, rows, both, false));
+  silu_mul(
+      stream,
+      {.gate_up = both, .out = gated, .rows = rows, .columns = next.columns, .quantised = quantised(next)});
+  return {};
+}
+
+}  // namespace crible::cuda
