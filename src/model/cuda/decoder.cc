@@ -1,10 +1,15 @@
 #include "model/cuda/decoder.h"
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
 #include "base/units.h"
+#include "device/cuda/cuda_status.h"
+#include "model/cuda/tensor_parallel/step_schedule.h"
+#include "ops/add/add_cuda.h"
 #include "ops/decode_attention/decode_attention_cuda.h"
 #include "ops/embed/embed_cuda.h"
 #include "ops/kv_write/kv_write_cuda.h"
@@ -59,7 +64,7 @@ int64_t Decoder::attention_bytes(const DecoderShape& shape, const StepLimits& li
 
 Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& weights,
                                 const RopeTable& rope, const StepLimits& limits,
-                                const DecoderOptions& options) {
+                                const DecoderOptions& options, const Decoder* tuned) {
   const DecoderShape& s = weights.shape();
   CRIBLE_TRY(MatrixProducts products,
              MatrixProducts::create(options.deterministic ? MatmulRule::kSameBits : MatmulRule::kFastest));
@@ -74,6 +79,7 @@ Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& 
   decoder.products_.use(decoder.a_.products);
   prepare_decode_linear();
   prepare_decode_attention();
+  if (tuned != nullptr) decoder.products_.matmul().choose_as(tuned->products_.matmul());
   CRIBLE_RETURN_IF_ERROR(decoder.tune(stream, limits));
   return decoder;
 }
@@ -89,13 +95,13 @@ Status Decoder::tune(const CudaStream& stream, const StepLimits& limits) {
     CRIBLE_TRY(mixture_, ExpertMixture::create(stream, *weights_, limits.max_tokens, products_.matmul()));
   } else {
     CRIBLE_RETURN_IF_ERROR(measure(layer.gate_up, a_.normed, a_.gate_up, false));
-    CRIBLE_RETURN_IF_ERROR(measure(layer.down, a_.gated, a_.residual, true));
+    CRIBLE_RETURN_IF_ERROR(measure(layer.down, a_.gated, sums(), whole()));
   }
   CRIBLE_RETURN_IF_ERROR(measure(layer.qkv, a_.normed, a_.qkv, false));
-  CRIBLE_RETURN_IF_ERROR(measure(layer.output, a_.attention, a_.residual, true));
+  CRIBLE_RETURN_IF_ERROR(measure(layer.output, a_.attention, sums(), whole()));
   // The logits are the caller's: measured on memory of the same size, given back at once.
   CRIBLE_TRY(const DeviceBuffer logits,
-             DeviceBuffer::allocate(limits.max_logit_rows * shape().vocabulary * 4));
+             DeviceBuffer::allocate(limits.max_logit_rows * shape().head_rows() * 4));
   const DeviceMatrix& head = weights_->head();
   return products_.matmul().tune(stream,
                                  {.out_type = OutputType::kFloat,
@@ -119,14 +125,34 @@ void Decoder::embed_tokens(const CudaStream& stream, const DeviceStep& step) {
 
 Status Decoder::forward(const CudaStream& stream, const DeviceStep& step, const KvPool& cache,
                         float* logits) {
-  const DecoderShape& s = shape();
-  embed_tokens(stream, step);
-  for (int64_t i = 0; i < s.layers; ++i) {
-    const DecoderLayer& layer = weights_->layers()[static_cast<size_t>(i)];
-    CRIBLE_RETURN_IF_ERROR(attention_block(stream, step, layer, cache.layer(i)));
-    CRIBLE_RETURN_IF_ERROR(feed_forward_block(stream, step.num_tokens, layer));
+  for (int64_t part = 0; part < num_parts(shape()); ++part) {
+    CRIBLE_RETURN_IF_ERROR(enqueue_part(stream, step, cache, logits, part, /*fused=*/false));
   }
-  return head(stream, step, logits);
+  return {};
+}
+
+Status Decoder::enqueue_part(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits,
+                             int64_t part, bool fused) {
+  if (part == 0) {
+    embed_tokens(stream, step);
+  } else if (!whole()) {
+    add(stream, sums(), step.num_tokens * shape().embedding, a_.residual);
+  }
+  if (part + 1 == num_parts(shape())) {
+    if (!fused) return head(stream, step, logits);
+    fused_linear(stream, DecodeEpilogue::kLogits, weights_->head(), weights_->output_norm(), a_.residual,
+                 step.num_sequences, logits, fused_.head_prefetch);
+    return {};
+  }
+  const int64_t index = part / 2;
+  const DecoderLayer& layer = weights_->layers()[static_cast<size_t>(index)];
+  if (part % 2 == 1) {
+    return fused ? fused_feed_forward(stream, step.num_sequences, layer)
+                 : feed_forward_block(stream, step.num_tokens, layer);
+  }
+  if (!fused) return attention_block(stream, step, layer, cache.layer(index));
+  fused_attention(stream, step, layer, cache.layer(index));
+  return {};
 }
 
 Status Decoder::attention_block(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
@@ -157,12 +183,12 @@ Status Decoder::attention_block(const CudaStream& stream, const DeviceStep& step
                     .cache = cache});
   CRIBLE_RETURN_IF_ERROR(attention_.run(stream, a_.qkv, s.qkv_size(), step.attention, cache, a_.attention));
   return products_.run(stream, layer.output, a_.attention, MatrixProducts::Operand::kPlain, step.num_tokens,
-                       a_.residual, true);
+                       sums(), whole());
 }
 
 Status Decoder::feed_forward_block(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer) {
   const DecoderShape& s = shape();
-  if (s.experts > 0) return mixture_.forward(stream, products_.matmul(), layer, tokens, a_.residual);
+  if (s.experts > 0) return mixture(stream, tokens, layer, /*few=*/false);
   products_.norm(stream,
                  {.x = a_.residual,
                   .x_stride = s.embedding,
@@ -175,8 +201,18 @@ Status Decoder::feed_forward_block(const CudaStream& stream, int64_t tokens, con
                  layer.gate_up);
   CRIBLE_RETURN_IF_ERROR(
       products_.gated_product(stream, layer.gate_up, a_.normed, tokens, a_.gate_up, a_.gated, layer.down));
-  return products_.run(stream, layer.down, a_.gated, MatrixProducts::Operand::kMade, tokens, a_.residual,
-                       true);
+  return products_.run(stream, layer.down, a_.gated, MatrixProducts::Operand::kMade, tokens, sums(), whole());
+}
+
+Status Decoder::mixture(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer, bool few) {
+  if (!whole()) {
+    // A mixture adds to what it finds.
+    CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(sums(), 0, static_cast<size_t>(tokens * shape().embedding) * 2,
+                                                stream.get()));
+  }
+  if (!few) return mixture_.forward(stream, products_.matmul(), layer, tokens, a_.residual, sums());
+  mixture_.enqueue_few(stream, layer, tokens, a_.residual, sums());
+  return {};
 }
 
 // Only rows whose logits are wanted pass the final norm and the head.
@@ -213,10 +249,10 @@ bool Decoder::fused_fits(int64_t rows) const {
                                 ? mixture_.few_fit(rows)
                                 : fits(layer.gate_up, s.feed_forward, DecodeEpilogue::kSiluMul) &&
                                       (layer.down.type == WeightType::kInt4 ||  // else fused_down()
-                                       fits(layer.down, layer.down.rows, DecodeEpilogue::kAddResidual));
+                                       fits(layer.down, layer.down.rows, block_end()));
   return feed_forward && fits(layer.qkv, layer.qkv.rows, DecodeEpilogue::kStore) &&
-         fits(layer.output, layer.output.rows, DecodeEpilogue::kAddResidual) &&
-         fits(weights_->head(), s.vocabulary, DecodeEpilogue::kLogits);
+         fits(layer.output, layer.output.rows, block_end()) &&
+         fits(weights_->head(), s.head_rows(), DecodeEpilogue::kLogits);
 }
 
 void Decoder::fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
@@ -243,17 +279,16 @@ void Decoder::fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, co
 // The widest input of a layer: where it leaves no room for the ring, 4-bit weights have a product that stages
 // it piece by piece.
 Status Decoder::fused_down(const CudaStream& stream, const DeviceMatrix& down, int64_t rows) {
-  if (down.type == WeightType::kInt4 && !decode_linear_fits(down.type, static_cast<int>(rows), down.rows,
-                                                            down.columns, DecodeEpilogue::kAddResidual)) {
-    return products_.run(stream, down, a_.gated, MatrixProducts::Operand::kPlain, rows, a_.residual, true);
+  if (down.type == WeightType::kInt4 &&
+      !decode_linear_fits(down.type, static_cast<int>(rows), down.rows, down.columns, block_end())) {
+    return products_.run(stream, down, a_.gated, MatrixProducts::Operand::kPlain, rows, sums(), whole());
   }
-  fused_linear(stream, DecodeEpilogue::kAddResidual, down, nullptr, a_.gated, rows, a_.residual,
-               fused_.down_prefetch);
+  fused_linear(stream, block_end(), down, nullptr, a_.gated, rows, sums(), fused_.down_prefetch);
   return {};
 }
 
-Status Decoder::fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
-                            const KvCache& cache) {
+void Decoder::fused_attention(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
+                              const KvCache& cache) {
   const int64_t rows = step.num_sequences;
   fused_linear(stream, DecodeEpilogue::kStore, layer.qkv, layer.attention_norm, a_.residual, rows, a_.qkv,
                fused_.qkv_prefetch, layer.qkv_bias);
@@ -272,12 +307,11 @@ Status Decoder::fused_layer(const CudaStream& stream, const DeviceStep& step, co
                     .shape = shape().attention(),
                     .cache = cache},
                    fused_.attention_cluster);
-  fused_linear(stream, DecodeEpilogue::kAddResidual, layer.output, nullptr, a_.attention, rows, a_.residual,
-               fused_.output_prefetch);
-  if (shape().experts > 0) {
-    mixture_.enqueue_few(stream, layer, rows, a_.residual);
-    return {};
-  }
+  fused_linear(stream, block_end(), layer.output, nullptr, a_.attention, rows, sums(), fused_.output_prefetch);
+}
+
+Status Decoder::fused_feed_forward(const CudaStream& stream, int64_t rows, const DecoderLayer& layer) {
+  if (shape().experts > 0) return mixture(stream, rows, layer, /*few=*/true);
   fused_linear(stream, DecodeEpilogue::kSiluMul, layer.gate_up, layer.feed_forward_norm, a_.residual, rows,
                a_.gated, fused_.gate_up_prefetch);
   return fused_down(stream, layer.down, rows);
@@ -285,16 +319,11 @@ Status Decoder::fused_layer(const CudaStream& stream, const DeviceStep& step, co
 
 Status Decoder::decode_fused(const CudaStream& stream, const DeviceStep& step, const KvPool& cache,
                              float* logits) {
-  const DecoderShape& s = shape();
   CHECK(step.num_tokens == step.num_sequences && step.num_logit_rows == step.num_sequences,
         "{} tokens of {} sequences", step.num_tokens, step.num_sequences);
-  embed_tokens(stream, step);
-  for (int64_t i = 0; i < s.layers; ++i) {
-    CRIBLE_RETURN_IF_ERROR(
-        fused_layer(stream, step, weights_->layers()[static_cast<size_t>(i)], cache.layer(i)));
+  for (int64_t part = 0; part < num_parts(shape()); ++part) {
+    CRIBLE_RETURN_IF_ERROR(enqueue_part(stream, step, cache, logits, part, /*fused=*/true));
   }
-  fused_linear(stream, DecodeEpilogue::kLogits, weights_->head(), weights_->output_norm(), a_.residual,
-               step.num_sequences, logits, fused_.head_prefetch);
   return {};
 }
 

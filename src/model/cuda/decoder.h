@@ -44,10 +44,11 @@ struct DecoderOptions {
 
 class Decoder {
  public:
-  // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two.
+  // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two. tuned: a decoder of the
+  // same shape and limits on a GPU of the same kind, whose algorithms are taken instead, so that ranks compute alike.
   static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights,
                                 const RopeTable& rope, const StepLimits& limits,
-                                const DecoderOptions& options = {});
+                                const DecoderOptions& options = {}, const Decoder* tuned = nullptr);
   static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits, WeightFormat format = {});
   // What attention needs beside the arena; the matmuls need Matmul::workspace_bytes() more.
   static int64_t attention_bytes(const DecoderShape& shape, const StepLimits& limits,
@@ -58,12 +59,18 @@ class Decoder {
   Status plan(const CudaStream& stream, const AttentionPlanInput& input) {
     return attention_.plan(stream, input);
   }
-  // logits: [step.num_logit_rows, vocabulary] float32.
+  // logits: [step.num_logit_rows, head_rows()] float32.
   Status forward(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits);
 
   bool fused_fits(int64_t rows) const;
   // Every sequence has one token and wants its logits. Needs no plan.
   Status decode_fused(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits);
+  // One part of either (tensor_parallel/step_schedule.h). One of several ranks leaves after each part but the last its
+  // summand of what the residual grows by in sums(), which the ranks' sum replaces before the next part.
+  Status enqueue_part(const CudaStream& stream, const DeviceStep& step, const KvPool& cache, float* logits,
+                      int64_t part, bool fused);
+  // [step.num_tokens, embedding]
+  __nv_bfloat16* sums() const { return shape().ranks > 1 ? a_.normed : a_.residual; }
   FusedSchedule& fused_schedule() { return fused_; }
 
   const DecoderShape& shape() const { return weights_->shape(); }
@@ -94,8 +101,13 @@ class Decoder {
   Status feed_forward_block(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer);
   Status head(const CudaStream& stream, const DeviceStep& step, float* logits);
   Status fused_down(const CudaStream& stream, const DeviceMatrix& down, int64_t rows);
-  Status fused_layer(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
-                     const KvCache& cache);
+  void fused_attention(const CudaStream& stream, const DeviceStep& step, const DecoderLayer& layer,
+                       const KvCache& cache);
+  Status fused_feed_forward(const CudaStream& stream, int64_t rows, const DecoderLayer& layer);
+  Status mixture(const CudaStream& stream, int64_t tokens, const DecoderLayer& layer, bool few);
+  // The whole model's result is added to the residual; a rank's summand is stored.
+  bool whole() const { return shape().ranks == 1; }
+  DecodeEpilogue block_end() const { return whole() ? DecodeEpilogue::kAddResidual : DecodeEpilogue::kStore; }
   void fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, const DeviceMatrix& matrix,
                     const __nv_bfloat16* norm, const __nv_bfloat16* x, int64_t rows, void* out,
                     int prefetch_bytes, const __nv_bfloat16* bias = nullptr);

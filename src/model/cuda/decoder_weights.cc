@@ -53,8 +53,17 @@ int64_t DeviceMatrix::bytes() const {
 
 void DecoderWeights::lay_out(DeviceArena& arena) {
   const DecoderShape& s = shape_;
-  embedding_ = place_matrix(arena, WeightType::kBf16, s.vocabulary, s.embedding);
-  if (!s.tied) head_ = place_matrix(arena, WeightType::kBf16, s.vocabulary, s.embedding);
+  embedding_ = place_matrix(arena, WeightType::kBf16, s.embedding_rows(), s.embedding);
+  if (s.tied) {
+    head_ = embedding_;
+    head_.rows = s.head_rows();
+    // A null base only counts.
+    if (head_.data != nullptr) {
+      head_.data = static_cast<__nv_bfloat16*>(embedding_.data) + s.first_head_row() * s.embedding;
+    }
+  } else {
+    head_ = place_matrix(arena, WeightType::kBf16, s.head_rows(), s.embedding);
+  }
   output_norm_ = arena.slice<__nv_bfloat16>(s.embedding);
   layers_.clear();
   for (int64_t i = 0; i < s.layers; ++i) {
@@ -136,7 +145,7 @@ void DecoderWeights::fill_random(const CudaStream& stream, uint64_t seed) {
     }
   };
   matrix(embedding_);
-  matrix(head_);
+  if (!shape_.tied) matrix(head_);
   vector(output_norm_, shape_.embedding, 1.0f);
   for (const DecoderLayer& layer : layers_) {
     vector(layer.attention_norm, shape_.embedding, 1.0f);

@@ -85,7 +85,8 @@ class DecoderWeights {
   int64_t bytes() const { return buffer_.bytes(); }
   std::span<const DecoderLayer> layers() const { return layers_; }
   const DeviceMatrix& embedding() const { return embedding_; }
-  const DeviceMatrix& head() const { return shape_.tied ? embedding_ : head_; }
+  // Of the whole model or of a rank, [head_rows(), embedding]; in the embedding where the model is tied.
+  const DeviceMatrix& head() const { return head_; }
   __nv_bfloat16* output_norm() const { return output_norm_; }
 
  private:
@@ -95,7 +96,7 @@ class DecoderWeights {
   WeightFormat format_;
   DeviceBuffer buffer_;
   DeviceMatrix embedding_;
-  DeviceMatrix head_;  // empty when tied
+  DeviceMatrix head_;
   __nv_bfloat16* output_norm_ = nullptr;
   std::vector<DecoderLayer> layers_;
 };

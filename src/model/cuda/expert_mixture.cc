@@ -47,7 +47,7 @@ MatmulArgs ExpertMixture::router(const DecoderLayer& layer, int64_t tokens) cons
 }
 
 Status ExpertMixture::forward(const CudaStream& stream, const Matmul& matmul, const DecoderLayer& layer,
-                              int64_t tokens, __nv_bfloat16* residual) const {
+                              int64_t tokens, const __nv_bfloat16* residual, __nv_bfloat16* sums) const {
   const DecoderShape& s = shape_;
   rms_norm(stream, {.x = residual,
                     .x_stride = s.embedding,
@@ -60,13 +60,14 @@ Status ExpertMixture::forward(const CudaStream& stream, const Matmul& matmul, co
   CRIBLE_RETURN_IF_ERROR(matmul.run(stream, router(layer, tokens)));
   route_to_experts(stream, s.expert_sizes(), room_.logits, tokens, s.normalise_experts, room_.experts);
   if (layer.gate_up.type == WeightType::kFp8)
-    quantize_rows(stream, room_.normed, tokens, s.embedding, {.data = room_.quantised, .scale = room_.scales});
-  multiply(stream, layer, tokens, residual, /*grouped=*/false);
+    quantize_rows(stream, room_.normed, tokens, s.embedding,
+                  {.data = room_.quantised, .scale = room_.scales});
+  multiply(stream, layer, tokens, sums, /*grouped=*/false);
   return {};
 }
 
 void ExpertMixture::enqueue_few(const CudaStream& stream, const DecoderLayer& layer, int64_t tokens,
-                                __nv_bfloat16* residual) const {
+                                const __nv_bfloat16* residual, __nv_bfloat16* sums) const {
   choose_experts(stream,
                  {.sizes = shape_.expert_sizes(),
                   .rows = static_cast<int>(tokens),
@@ -79,12 +80,12 @@ void ExpertMixture::enqueue_few(const CudaStream& stream, const DecoderLayer& la
                   .quantised = layer.gate_up.type == WeightType::kFp8 ? room_.quantised : nullptr,
                   .scales = room_.scales},
                  room_.experts);
-  multiply(stream, layer, tokens, residual, /*grouped=*/true);
+  multiply(stream, layer, tokens, sums, /*grouped=*/true);
 }
 
 // x is in the room, in BF16 or FP8 as the weights are.
 void ExpertMixture::multiply(const CudaStream& stream, const DecoderLayer& layer, int64_t tokens,
-                             __nv_bfloat16* residual, bool grouped) const {
+                             __nv_bfloat16* sums, bool grouped) const {
   const bool fp8 = layer.gate_up.type == WeightType::kFp8;
   experts_feed_forward(stream,
                        {.sizes = shape_.expert_sizes(),
@@ -96,7 +97,7 @@ void ExpertMixture::multiply(const CudaStream& stream, const DecoderLayer& layer
                         .gate_up_scale = layer.gate_up.scale,
                         .down = layer.down.data,
                         .down_scale = layer.down.scale,
-                        .residual = residual,
+                        .residual = sums,
                         .grouped = grouped},
                        room_.experts);
 }

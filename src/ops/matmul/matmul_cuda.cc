@@ -100,6 +100,11 @@ Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows)
   return {};
 }
 
+void Matmul::choose_as(const Matmul& other) {
+  CHECK(impl_->rule == other.impl_->rule, "algorithms chosen by another rule");
+  impl_->chosen = other.impl_->chosen;
+}
+
 Status Matmul::run(const CudaStream& stream, const MatmulArgs& args) const {
   if (args.rows == 0) return {};
   const auto shape = impl_->chosen.find(key_of(args));

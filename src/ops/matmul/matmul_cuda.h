@@ -54,6 +54,9 @@ class Matmul {
   // and its scales are, too, and the weight must hold what it will: bits are compared). Once a shape.
   Status tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows);
   Status run(const CudaStream& stream, const MatmulArgs& args) const;
+  // Takes over what another has chosen, of the same rule on a GPU of the same kind: tune() then measures nothing that
+  // the other has.
+  void choose_as(const Matmul& other);
 
   struct Impl;
 
