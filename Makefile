@@ -8,11 +8,12 @@ FUZZ_SECONDS ?= 600
 BUILD := build/release
 CRIBLE := $(BUILD)/bin/crible
 
-.PHONY: help run test test-asan build bench fuzz lint clean setup model
+.PHONY: help run test test-asan test-cuda build bench fuzz lint clean setup model
 
 help:
 	@echo 'make run     install what is needed, build, fetch a model, study four configurations, write the report'
 	@echo 'make test    build and run every test'
+	@echo 'make test-cuda build the CUDA half (nvcc 13) and run its tests; those for a GPU are skipped without one'
 	@echo 'make build   build the program: $(CRIBLE)'
 	@echo 'make bench   measure against llama.cpp and against the machine'"'"'s ceilings'
 	@echo 'make fuzz    feed damaged input to every reader of files and requests, FUZZ_SECONDS=600 each'
@@ -29,7 +30,7 @@ model: setup
 	@scripts/fetch_default_model
 
 build: setup
-	@cmake --preset release -DCRIBLE_TESTS=OFF -DCRIBLE_BENCHES=OFF > build-configure.log 2>&1 \
+	@cmake --preset release -DCRIBLE_TESTS=OFF -DCRIBLE_BENCHES=OFF -DCRIBLE_CUDA=OFF > build-configure.log 2>&1 \
 	  || { cat build-configure.log; exit 1; }
 	@rm -f build-configure.log
 	@cmake --build --preset release --target crible -j $(JOBS)
@@ -38,7 +39,7 @@ test:
 	@scripts/setup test
 	@scripts/fetch_default_model
 	@scripts/check_tree
-	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON
+	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON -DCRIBLE_CUDA=OFF
 	cmake --build --preset release -j $(JOBS)
 	ctest --preset release -j $(JOBS)
 
@@ -51,10 +52,18 @@ test-asan:
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan -j $(JOBS) -E '^pytest|float64'
 
+# The CUDA half beside what `make test` built: compiled, and run where it needs no GPU; the rest says "skipped: no GPU".
+# On a machine with a GPU scripts/gpu_check runs all of it.
+test-cuda:
+	@scripts/setup cuda
+	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON -DCRIBLE_CUDA=ON
+	cmake --build --preset release --target cuda_test crible_gpu crible -j $(JOBS)
+	ctest --preset release -R '^cuda\.' -j $(JOBS)
+
 bench:
 	@scripts/setup bench
 	@scripts/fetch_default_model
-	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON
+	cmake --preset release -DCRIBLE_TESTS=ON -DCRIBLE_BENCHES=ON -DCRIBLE_CUDA=OFF
 	cmake --build --preset release -j $(JOBS)
 	scripts/bench $(BUILD)
 

@@ -11,8 +11,8 @@ set(CMAKE_CUDA17_STANDARD_COMPILE_OPTION -std=c++20)
 set(CMAKE_CUDA17_EXTENSION_COMPILE_OPTION -std=c++20)
 find_package(CUDAToolkit 13.0 REQUIRED)
 
-# One heavy template at a time: a single attention kernel takes up to 4 GB to compile.
-set_property(GLOBAL APPEND PROPERTY JOB_POOLS cuda_compile=1)
+# Two heavy templates at a time: a single attention kernel takes up to 4 GB to compile.
+set_property(GLOBAL APPEND PROPERTY JOB_POOLS cuda_compile=2)
 
 set(CRIBLE_FLASHINFER ${CMAKE_SOURCE_DIR}/.venv/cuda/flashinfer/data CACHE PATH
     "FlashInfer's headers (scripts/setup cuda)")
