@@ -2,7 +2,9 @@
 drives it from processes of their own, ends it.
 
 Usage: gpu_http.py CRIBLE MODEL_FOLDER [--only ready,ttft,decode,throughput,hit,mixed,reconfigure] [--json FILE] [-- FLAGS]
-FLAGS go to `crible serve`. Prompts are token ids, all different unless a prefix is shared on purpose.
+FLAGS go to `crible serve`. Prompts are token ids, all different unless a prefix is shared on purpose. Beside a figure stands
+its floor: bytes over the read rate or operations over the matmul rate, whichever is more, of the model alone. The two rates
+are those that `crible_gpu --only ceilings` measured on an H100 (docs/benchmarks/gpu.md); --read-rate and --matmul-rate change them.
 """
 import argparse
 import asyncio
@@ -97,6 +99,30 @@ def spread(port, jobs, streams, workers=WORKERS):
     return results
 
 
+class Floor:
+    """Least times of a dense decoder of the Qwen3 kind on this GPU, from its config.json."""
+
+    def __init__(self, model, flags, read_rate, matmul_rate):
+        c = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        fp8 = "fp8" in [flags[i + 1] for i, flag in enumerate(flags) if flag == "--quantization"]
+        fp8_cache = "fp8" in [flags[i + 1] for i, flag in enumerate(flags) if flag == "--kv-cache-dtype"]
+        self.read_rate, self.matmul_rate = read_rate, matmul_rate * (2 if fp8 else 1)
+        heads, kv_heads, size = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
+        layer = c["hidden_size"] * ((2 * heads + 2 * kv_heads) * size + 3 * c["intermediate_size"])
+        self.layers = c["num_hidden_layers"] * layer
+        head = c["hidden_size"] * c["vocab_size"]
+        self.weight_bytes = self.layers * (1 if fp8 else 2) + head * 2
+        self.kv_bytes = c["num_hidden_layers"] * 2 * kv_heads * size * (1 if fp8_cache else 2)
+        self.attention = c["num_hidden_layers"] * 4 * heads * size  # operations of a query and a key
+
+    def step_ms(self, tokens, context, sequences=1):
+        """`tokens` new ones of each sequence, the last of `context`."""
+        seen = tokens * (context - tokens) + tokens * (tokens + 1) / 2
+        operations = sequences * (2 * tokens * self.layers + self.attention * seen)
+        moved = self.weight_bytes + sequences * context * self.kv_bytes
+        return 1e3 * max(moved / self.read_rate, operations / self.matmul_rate)
+
+
 class Server:
     def __init__(self, crible, model, flags):
         self.port = free_port()
@@ -137,15 +163,22 @@ class Server:
 
 
 class Bench:
-    def __init__(self, server):
+    def __init__(self, server, floor):
         self.server = server
+        self.floor = floor
         self.rows = []
         self.seed = 0
 
-    def row(self, figure, value, unit, note=""):
-        self.rows.append({"figure": figure, "value": value, "unit": unit, "note": note})
-        print(f"| {figure} | {value:.3g} {unit} | {note} |" if abs(value) < 1000 else f"| {figure} | {value:,.0f} {unit} | {note} |",
-              flush=True)
+    def row(self, figure, value, unit, note="", floor=None):
+        """floor: the best value that the hardware allows, a least time or a greatest rate."""
+        share = None if floor is None else min(floor / value, value / floor)
+        self.rows.append({"figure": figure, "value": value, "unit": unit, "floor": floor, "note": note})
+
+        def text(number):
+            return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+        print(f"| {figure} | {text(value)} {unit} | {'' if floor is None else text(floor)} "
+              f"| {'' if share is None else f'{share:.0%}'} | {note} |", flush=True)
 
     def next_seed(self):
         self.seed += 1
@@ -172,7 +205,7 @@ class Bench:
                 sent, arrivals = self.one(tokens(length, self.next_seed()), 1)
                 values.append(1e3 * (arrivals[0] - sent))
             self.row(f"TTFT of {length} tokens", statistics.median(values[1:]), "ms",
-                     f"{runs} runs, {min(values[1:]):.1f} to {max(values[1:]):.1f}")
+                     f"{runs} runs, {min(values[1:]):.1f} to {max(values[1:]):.1f}", self.floor.step_ms(length, length))
 
     def decode(self):
         values = []
@@ -180,7 +213,7 @@ class Bench:
             _, arrivals = self.one(tokens(960, self.next_seed()), 129)
             values.append(1e3 * (arrivals[-1] - arrivals[0]) / 128)
         self.row("decode, one stream, context 960 to 1,088", statistics.median(values), "ms a token",
-                 "3 runs: " + ", ".join(f"{v:.3f}" for v in values))
+                 "3 runs: " + ", ".join(f"{v:.3f}" for v in values), self.floor.step_ms(1, 1024))
 
     def throughput(self, streams=256, requests=512, prompt=128, output=1024):
         spread(self.server.port, [(prompt, self.next_seed(), 16, 0.0) for _ in range(streams)], streams)
@@ -192,7 +225,8 @@ class Bench:
         start, end = min(sent for sent, _ in results), max(arrivals[-1] for _, arrivals in results)
         gaps = [1e3 * (b - a) for _, arrivals in results for a, b in zip(arrivals, arrivals[1:])]
         self.row(f"output tokens/s, {streams} streams, {prompt}/{output}", requests * output / (end - start), "tokens/s",
-                 f"{requests} requests; ITL median {statistics.median(gaps):.1f}, p99 {quantile(gaps, 0.99):.1f} ms")
+                 f"{requests} requests; ITL median {statistics.median(gaps):.1f}, p99 {quantile(gaps, 0.99):.1f} ms",
+                 1e3 * streams / self.floor.step_ms(1, prompt + output // 2, streams))
         self.row(f"host time a step, {streams} streams", 1e3 * (seconds - waited) / steps, "ms",
                  f"{100 * ahead / steps:.1f}% of {steps:.0f} steps launched while the one before ran")
 
@@ -204,7 +238,7 @@ class Bench:
             sent, arrivals = self.one(prefix + tokens(64, self.next_seed()), 1)
             values.append(1e3 * (arrivals[0] - sent))
         self.row("HIT TTFT, 16,000-token prefix + 64", statistics.median(values), "ms",
-                 f"8 runs, {min(values):.1f} to {max(values):.1f}")
+                 f"8 runs, {min(values):.1f} to {max(values):.1f}", self.floor.step_ms(64, 16064))
 
     def mixed(self):
         for budget in (512, 1024, 2048):
@@ -237,11 +271,13 @@ def main():
     parser.add_argument("crible")
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--only", default="ready,ttft,decode,throughput,hit,mixed,reconfigure")
+    parser.add_argument("--read-rate", type=float, default=3.124, help="TB/s")
+    parser.add_argument("--matmul-rate", type=float, default=703, help="TFLOP/s of BF16")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args(sys.argv[1:len(sys.argv) - len(flags) - ("--" in sys.argv)])
     server = Server(args.crible, args.model, flags)
-    bench = Bench(server)
-    print(f"crible serve {args.model.name} {' '.join(flags)}\n\n| figure | value | |\n|---|---|---|", flush=True)
+    bench = Bench(server, Floor(args.model, flags, 1e12 * args.read_rate, 1e12 * args.matmul_rate))
+    print(f"crible serve {args.model.name} {' '.join(flags)}\n\n| figure | value | floor | share | |\n|---|---|---|---|---|", flush=True)
     time.sleep(2)  # graphs of decode batches are captured while nobody waits
     try:
         for part in args.only.split(","):
