@@ -15,8 +15,8 @@ namespace {
 
 constexpr StepLimits kLimits = {
     .max_tokens = 1024, .max_sequences = 32, .max_logit_rows = 32, .max_blocks = 1024};
-constexpr int64_t kTokens = 420;   // of the text that is looked at
-constexpr int64_t kDecoded = 6;    // its last tokens, always one by one
+constexpr int64_t kTokens = 420;  // of the text that is looked at
+constexpr int64_t kDecoded = 6;   // its last tokens, always one by one
 constexpr int64_t kCompanions = 20;
 
 DecoderShape shape_with_heads(int64_t heads, int64_t kv_heads, int64_t head_size) {
@@ -113,10 +113,9 @@ TEST_F(DecoderDeterministicCuda, ATextsLogitsHaveTheSameBitsInEveryCompany) {
     for (int64_t t = 0; t < kTokens; ++t) text.push_back(static_cast<int32_t>(random.integer(0, 767)));
   }
   const DecoderShape wide = shape_with_heads(8, 2, 128), narrow = shape_with_heads(6, 2, 64);
-  for (const Setting& setting : {Setting{wide, WeightType::kBf16, KvType::kBf16},
-                                 Setting{wide, WeightType::kFp8, KvType::kFp8},
-                                 Setting{narrow, WeightType::kBf16, KvType::kFp8},
-                                 Setting{narrow, WeightType::kFp8, KvType::kBf16}}) {
+  for (const Setting& setting :
+       {Setting{wide, WeightType::kBf16, KvType::kBf16}, Setting{wide, WeightType::kFp8, KvType::kFp8},
+        Setting{narrow, WeightType::kBf16, KvType::kFp8}, Setting{narrow, WeightType::kFp8, KvType::kBf16}}) {
     make(setting);
     std::vector<int64_t> decoded;
     for (int64_t t = kTokens - kDecoded; t < kTokens; ++t) decoded.push_back(t + 1);
@@ -132,7 +131,8 @@ TEST_F(DecoderDeterministicCuda, ATextsLogitsHaveTheSameBitsInEveryCompany) {
         const auto found = other.find(position);
         if (found == other.end()) continue;
         ++compared;
-        different += std::memcmp(values.data(), found->second.data(), values.size() * sizeof(float)) != 0 ? 1 : 0;
+        different +=
+            std::memcmp(values.data(), found->second.data(), values.size() * sizeof(float)) != 0 ? 1 : 0;
       }
     };
     compare(run(random, texts, with_prompt({prompt}), 7));

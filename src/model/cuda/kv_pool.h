@@ -28,7 +28,9 @@ class KvPool {
   int64_t num_blocks() const { return num_blocks_; }
   int64_t bytes() const { return buffer_.bytes(); }
   BlockLayout block_layout() const;
-  std::byte* block(int64_t index) const { return buffer_.as<std::byte>() + index * block_layout().block_bytes; }
+  std::byte* block(int64_t index) const {
+    return buffer_.as<std::byte>() + index * block_layout().block_bytes;
+  }
   void* data() const { return buffer_.data(); }
 
  private:

@@ -1,4 +1,5 @@
-// Where the matrices of a mixture of experts come to lie on the GPU: each compared with what the checkpoint says.
+// Where the matrices of a mixture of experts come to lie on the GPU: each compared with what the checkpoint
+// says.
 #include <unistd.h>
 
 #include <cstring>
@@ -50,8 +51,8 @@ class LoadExpertsCuda : public GpuTest {
   static std::vector<float> values(const MatrixSource& source) {
     std::vector<float> wide(static_cast<size_t>(source.rows * source.columns));
     for (int64_t r = 0; r < source.rows; ++r) {
-      dequantize(source.dtype, source.data + r * dtype_row_bytes(source.dtype, source.columns), source.columns,
-                 &wide[static_cast<size_t>(r * source.columns)]);
+      dequantize(source.dtype, source.data + r * dtype_row_bytes(source.dtype, source.columns),
+                 source.columns, &wide[static_cast<size_t>(r * source.columns)]);
     }
     return wide;
   }
@@ -86,14 +87,16 @@ TEST_F(LoadExpertsCuda, EveryExpertLiesWhereItsProductsLook) {
     const auto stack = [&](const char* part, int64_t stack_rows, int64_t columns) {
       return again->experts(name(part), kExperts, stack_rows, columns).value();
     };
-    const auto gate = stack("ffn_gate_exps", kHidden, kEmbedding), up = stack("ffn_up_exps", kHidden, kEmbedding);
+    const auto gate = stack("ffn_gate_exps", kHidden, kEmbedding),
+               up = stack("ffn_up_exps", kHidden, kEmbedding);
     const auto down = stack("ffn_down_exps", kEmbedding, kHidden);
     EXPECT_EQ(rows(on_device.router, 0, kExperts),
               values(again->matrix(name("ffn_gate_inp"), kExperts, kEmbedding).value()));
     for (int64_t e = 0; e < kExperts; ++e) {
       const auto i = static_cast<size_t>(e);
       EXPECT_EQ(rows(on_device.gate_up, e * 2 * kHidden, kHidden), values(gate[i])) << "gate of expert " << e;
-      EXPECT_EQ(rows(on_device.gate_up, e * 2 * kHidden + kHidden, kHidden), values(up[i])) << "up of expert " << e;
+      EXPECT_EQ(rows(on_device.gate_up, e * 2 * kHidden + kHidden, kHidden), values(up[i]))
+          << "up of expert " << e;
       EXPECT_EQ(rows(on_device.down, e * kEmbedding, kEmbedding), values(down[i])) << "down of expert " << e;
     }
   }

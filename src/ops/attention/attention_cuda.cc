@@ -28,7 +28,8 @@ int64_t partial_bytes(const AttentionShape& shape, const AttentionLimits& limits
 }
 
 int64_t widened_block_bytes(const AttentionShape& shape) {
-  return 2 * shape.kv_heads * shape.block_size * shape.head_size * static_cast<int64_t>(sizeof(__nv_bfloat16));
+  return 2 * shape.kv_heads * shape.block_size * shape.head_size *
+         static_cast<int64_t>(sizeof(__nv_bfloat16));
 }
 bool widens(const AttentionOptions& options) {
   return options.kv_type == KvType::kFp8 && !options.fixed && options.max_widened_blocks > 0;
@@ -114,8 +115,7 @@ Status PagedAttention::plan(const CudaStream& stream, const AttentionPlanInput& 
   CRIBLE_RETURN_IF_ERROR(plan_section(stream, input, sections_[0], kernel_for_singles(), 0, singles));
   const int64_t blocks = input.kv_start[input.num_sequences] - input.kv_start[singles];
   const bool readable = options_.kv_type == KvType::kBf16 || blocks <= options_.max_widened_blocks;
-  const bool flash3 =
-      !options_.fixed && longest >= kFlash3Queries && shape_.head_size == 128 && readable;
+  const bool flash3 = !options_.fixed && longest >= kFlash3Queries && shape_.head_size == 128 && readable;
   return plan_section(stream, input, sections_[1], flash3 ? Kernel::kFlash3 : flash2, singles,
                       input.num_sequences - singles);
 }
@@ -187,20 +187,20 @@ Status PagedAttention::run(const CudaStream& stream, const __nv_bfloat16* q, int
       continue;
     }
     RunCall call = {.shape = shape_,
-                          .q = q,
-                          .q_stride = q_stride,
-                          .out = out,
-                          // Sequences before this section have one query each.
-                          .first_row = first,
-                          .num_sequences = section.num_sequences,
-                          .num_rows = section.num_rows,
-                          .cache = cache,
-                          .query_start = batch.query_start + first,
-                          .kv_start = batch.kv_start + first,
-                          .kv_blocks = batch.kv_blocks,
-                          .last_block_tokens = batch.last_block_tokens + first,
-                          .partial = partial_.data(),
-                          .schedule = section.schedule.data()};
+                    .q = q,
+                    .q_stride = q_stride,
+                    .out = out,
+                    // Sequences before this section have one query each.
+                    .first_row = first,
+                    .num_sequences = section.num_sequences,
+                    .num_rows = section.num_rows,
+                    .cache = cache,
+                    .query_start = batch.query_start + first,
+                    .kv_start = batch.kv_start + first,
+                    .kv_blocks = batch.kv_blocks,
+                    .last_block_tokens = batch.last_block_tokens + first,
+                    .partial = partial_.data(),
+                    .schedule = section.schedule.data()};
     if (section.kernel == Kernel::kFlash3) {
       if (cache.type == KvType::kFp8) {
         call.cache = widen(stream, section, batch, cache);
@@ -208,8 +208,7 @@ Status PagedAttention::run(const CudaStream& stream, const __nv_bfloat16* q, int
       }
       CRIBLE_RETURN_IF_ERROR(flash3_run_128(call, section.flash3, stream.get()));
     } else {
-      const Flash2Run kernel =
-          flash2_kernel(shape_.head_size, cache.type, section.kernel == Kernel::kFixed);
+      const Flash2Run kernel = flash2_kernel(shape_.head_size, cache.type, section.kernel == Kernel::kFixed);
       CRIBLE_RETURN_IF_ERROR(kernel(call, section.flash2, stream.get()));
     }
   }

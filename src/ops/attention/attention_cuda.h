@@ -1,11 +1,12 @@
-// Paged causal attention with grouped queries on the GPU, in BF16 over a cache in BF16 or FP8, by FlashInfer's
-// kernels: FlashAttention-2 with split context for decodes (its prefill template, which serves grouped queries
-// best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two launches. Decodes over an
-// FP8 cache have a kernel of their own (ops/decode_attention/fp8_decode_attention_cuda.h).
-// FlashAttention-3 reads BF16 alone: for it the contexts are widened first, as far as there is room.
-// Reads 4·head_size·kv_heads·context bytes per sequence (FP8: half); computes 4·head_size·heads operations per
-// (query, visible key) pair. Agrees with attention_cpu.cc up to BF16 rounding of its inputs and weights.
-// Independent of the batch, bit for bit, with AttentionOptions::fixed.
+// Paged causal attention with grouped queries on the GPU, in BF16 over a cache in BF16 or FP8, by
+// FlashInfer's kernels: FlashAttention-2 with split context for decodes (its prefill template, which serves
+// grouped queries best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two
+// launches. Decodes over an FP8 cache have a kernel of their own
+// (ops/decode_attention/fp8_decode_attention_cuda.h). FlashAttention-3 reads BF16 alone: for it the contexts
+// are widened first, as far as there is room. Reads 4·head_size·kv_heads·context bytes per sequence (FP8:
+// half); computes 4·head_size·heads operations per (query, visible key) pair. Agrees with attention_cpu.cc up
+// to BF16 rounding of its inputs and weights. Independent of the batch, bit for bit, with
+// AttentionOptions::fixed.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -103,10 +104,10 @@ class PagedAttention {
 
   AttentionShape shape_;
   AttentionOptions options_;
-  DeviceBuffer partial_;             // partial results of split contexts
-  std::array<Section, 2> sections_;  // single queries; the others
-  DeviceBuffer widened_;             // [max_widened_blocks][K, V][kv_heads][block_size][head_size] BF16
-  DeviceBuffer widened_blocks_;      // [max_widened_blocks] its block ids in order: 0, 1, ...
+  DeviceBuffer partial_;                // partial results of split contexts
+  std::array<Section, 2> sections_;     // single queries; the others
+  DeviceBuffer widened_;                // [max_widened_blocks][K, V][kv_heads][block_size][head_size] BF16
+  DeviceBuffer widened_blocks_;         // [max_widened_blocks] its block ids in order: 0, 1, ...
   std::vector<int32_t> widened_start_;  // kv_start over it, of the sequences of a step
 };
 

@@ -25,7 +25,8 @@ int64_t fixed_tile_rows(const AttentionShape& shape, KvType type, std::span<cons
   return most <= 64 ? 64 : 128;
 }
 
-int64_t count_fixed_tiles(const AttentionShape& shape, int64_t tile_rows, std::span<const int32_t> query_start) {
+int64_t count_fixed_tiles(const AttentionShape& shape, int64_t tile_rows,
+                          std::span<const int32_t> query_start) {
   int64_t count = 0;
   for (size_t s = 0; s + 1 < query_start.size(); ++s) {
     count += ceil_div(packed_rows(shape, query_start, s), tile_rows);
@@ -62,8 +63,8 @@ Status flash2_fixed_plan(const PlanCall& c, KvType type, cudaStream_t stream, Fl
   plan->o_indptr_offset = place(c.num_sequences + 1);
   plan->kv_chunk_size_ptr_offset = place(1);
   if (ints * 4 > c.schedule_bytes) {
-    return fail(ErrorCode::kResourceExhausted, "plan attention: {} tiles need {} of {} bytes", tiles, ints * 4,
-                c.schedule_bytes);
+    return fail(ErrorCode::kResourceExhausted, "plan attention: {} tiles need {} of {} bytes", tiles,
+                ints * 4, c.schedule_bytes);
   }
   const auto at = [&](int64_t offset) {
     return reinterpret_cast<int32_t*>(static_cast<std::byte*>(c.staging) + offset);
@@ -74,9 +75,9 @@ Status flash2_fixed_plan(const PlanCall& c, KvType type, cudaStream_t stream, Fl
   std::fill_n(at(plan->kv_tile_indices_offset), tiles, 0);
   for (size_t s = 0; s <= sequences; ++s) at(plan->o_indptr_offset)[s] = query_start[s] - query_start[0];
   *at(plan->kv_chunk_size_ptr_offset) = INT32_MAX;
-  return status_of(cudaMemcpyAsync(c.schedule, c.staging, static_cast<size_t>(ints * 4),
-                                   cudaMemcpyHostToDevice, stream),
-                   "send the schedule of attention");
+  return status_of(
+      cudaMemcpyAsync(c.schedule, c.staging, static_cast<size_t>(ints * 4), cudaMemcpyHostToDevice, stream),
+      "send the schedule of attention");
 }
 
 }  // namespace crible::cuda

@@ -19,7 +19,8 @@ struct FixedSchedule {
 
 // Rows of a tile: 16 where each sequence has at most that many, else 64 or 128.
 int64_t fixed_tile_rows(const AttentionShape& shape, KvType type, std::span<const int32_t> query_start);
-int64_t count_fixed_tiles(const AttentionShape& shape, int64_t tile_rows, std::span<const int32_t> query_start);
+int64_t count_fixed_tiles(const AttentionShape& shape, int64_t tile_rows,
+                          std::span<const int32_t> query_start);
 // Fills both spans, of count_fixed_tiles() entries.
 void fill_fixed_schedule(const AttentionShape& shape, int64_t tile_rows, std::span<const int32_t> query_start,
                          const FixedSchedule& schedule);

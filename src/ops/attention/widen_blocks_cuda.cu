@@ -31,8 +31,8 @@ void widen_blocks(const CudaStream& stream, const AttentionShape& shape, const K
   if (count == 0) return;
   CHECK(cache.type == KvType::kFp8, "nothing to widen");
   const int64_t half = shape.kv_heads * shape.block_size * shape.head_size;
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(count), 2), .block = dim3(kThreads)}, &widen_kernel,
-         cache, listed, static_cast<int>(half), out);
+  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(count), 2), .block = dim3(kThreads)},
+         &widen_kernel, cache, listed, static_cast<int>(half), out);
 }
 
 }  // namespace crible::cuda

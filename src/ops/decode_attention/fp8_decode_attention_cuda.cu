@@ -21,15 +21,17 @@ __device__ inline uint32_t widen(uint32_t two) {
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(two)));
   return halves;
 }
-__device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+__device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 __device__ inline uint32_t to_halves(float low, float high) {
   constexpr float kLargest = 65504.0f;
-  const __half2 pair = __floats2half2_rn(fminf(fmaxf(low, -kLargest), kLargest), fminf(fmaxf(high, -kLargest), kLargest));
+  const __half2 pair =
+      __floats2half2_rn(fminf(fmaxf(low, -kLargest), kLargest), fminf(fmaxf(high, -kLargest), kLargest));
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 // exp2(a - b) where a may be minus infinity (nothing seen) and b then too.
@@ -47,16 +49,19 @@ struct Sizes {
   static constexpr int kShare = kHeadSize / 8;        // elements of a value in a lane
 };
 
-// A block of the cache in a warp's registers: keys of the tokens g and g + 8, of which the lane has the 16-byte
-// chunks t, t + 4, ...; values of the tokens 2t, 2t + 1, 2t + 8 and 2t + 9, of which it has the g-th eighth.
+// A block of the cache in a warp's registers: keys of the tokens g and g + 8, of which the lane has the
+// 16-byte chunks t, t + 4, ...; values of the tokens 2t, 2t + 1, 2t + 8 and 2t + 9, of which it has the g-th
+// eighth.
 template <int kHeadSize>
 struct Page {
   using S = Sizes<kHeadSize>;
   uint32_t keys[2][S::kKeyWords];
   uint32_t values[4][S::kValueWords];
 
-  __device__ static const uint8_t* place(const Fp8DecodeAttentionArgs& a, const void* side, int kv_head, int block) {
-    return static_cast<const uint8_t*>(side) + block * a.cache.block_stride + kv_head * (kBlockTokens * kHeadSize);
+  __device__ static const uint8_t* place(const Fp8DecodeAttentionArgs& a, const void* side, int kv_head,
+                                         int block) {
+    return static_cast<const uint8_t*>(side) + block * a.cache.block_stride +
+           kv_head * (kBlockTokens * kHeadSize);
   }
   __device__ void load_keys(const Fp8DecodeAttentionArgs& a, int kv_head, int block) {
     const int g = static_cast<int>(threadIdx.x) % 32 / 4;
@@ -66,8 +71,7 @@ struct Page {
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int c = 0; c < S::kKeyWords / 4; ++c) {
-        const uint4 raw =
-            *reinterpret_cast<const uint4*>(k + (g + 8 * i) * kHeadSize + (t + 4 * c) * 16);
+        const uint4 raw = *reinterpret_cast<const uint4*>(k + (g + 8 * i) * kHeadSize + (t + 4 * c) * 16);
         keys[i][4 * c] = raw.x;
         keys[i][4 * c + 1] = raw.y;
         keys[i][4 * c + 2] = raw.z;
@@ -107,10 +111,10 @@ struct Page {
   }
 };
 
-// A warp's running softmax over its blocks. Maximum and sum are of query head g, the sum this lane's share. Keys are the
-// second operand of their product and give this lane the weights of head g for its tokens: they are, as they lie, the
-// second operand of the product with the values. Its results: elements 2j of the g-th eighth of a head in values[j][0]
-// (head 2t) and [1] (head 2t + 1), elements 2j + 1 in [2] and [3].
+// A warp's running softmax over its blocks. Maximum and sum are of query head g, the sum this lane's share.
+// Keys are the second operand of their product and give this lane the weights of head g for its tokens: they
+// are, as they lie, the second operand of the product with the values. Its results: elements 2j of the g-th
+// eighth of a head in values[j][0] (head 2t) and [1] (head 2t + 1), elements 2j + 1 in [2] and [3].
 template <int kHeadSize>
 struct WarpState {
   using S = Sizes<kHeadSize>;
@@ -119,7 +123,8 @@ struct WarpState {
   float values[S::kTiles][4] = {};
 
   // Unscaled, of the tokens 2t, 2t + 1 and those 8 later.
-  __device__ static void score(const Page<kHeadSize>& page, const uint32_t (&q)[S::kSteps][2], float (&scores)[2][4]) {
+  __device__ static void score(const Page<kHeadSize>& page, const uint32_t (&q)[S::kSteps][2],
+                               float (&scores)[2][4]) {
 #pragma unroll
     for (int step = 0; step < S::kSteps; ++step) {
 #pragma unroll
@@ -177,7 +182,8 @@ struct WarpState {
         const uint32_t order = half == 0 ? 0x5140 : 0x7362;
         const uint32_t first = __byte_perm(page.values[0][w], page.values[1][w], order);
         const uint32_t second = __byte_perm(page.values[2][w], page.values[3][w], order);
-        multiply(values[2 * w + half], widen(first), widen(first >> 16), widen(second), widen(second >> 16), low, high);
+        multiply(values[2 * w + half], widen(first), widen(first >> 16), widen(second), widen(second >> 16),
+                 low, high);
       }
     }
   }
@@ -219,8 +225,8 @@ __device__ void merge(Partial<kHeadSize>* own, int group, float scale, __nv_bflo
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks());
   const int elements = group * kHeadSize;
-  for (int i = static_cast<int>(cluster.block_rank()) * kThreads + static_cast<int>(threadIdx.x); i < elements;
-       i += blocks * kThreads) {
+  for (int i = static_cast<int>(cluster.block_rank()) * kThreads + static_cast<int>(threadIdx.x);
+       i < elements; i += blocks * kThreads) {
     const int h = i / kHeadSize;
     const int d = i % kHeadSize;
     float largest = -INFINITY;
@@ -294,7 +300,8 @@ __global__ void __launch_bounds__(kThreads, 4) fp8_decode_kernel(Fp8DecodeAttent
   for (int j = 0; j < S::kTiles; ++j) {
     const float(&v)[4] = state.values[j];
     *reinterpret_cast<float2*>(&partial.values[warp][2 * t][g * S::kShare + 2 * j]) = make_float2(v[0], v[2]);
-    *reinterpret_cast<float2*>(&partial.values[warp][2 * t + 1][g * S::kShare + 2 * j]) = make_float2(v[1], v[3]);
+    *reinterpret_cast<float2*>(&partial.values[warp][2 * t + 1][g * S::kShare + 2 * j]) =
+        make_float2(v[1], v[3]);
   }
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   cluster.sync();
@@ -312,8 +319,8 @@ bool fp8_decode_attention_fits(const AttentionShape& shape) {
 
 void fp8_decode_attention(const CudaStream& stream, const Fp8DecodeAttentionArgs& args) {
   if (args.rows == 0) return;
-  CHECK(fp8_decode_attention_fits(args.shape) && args.cache.type == KvType::kFp8, "head size {}, {} heads over {}",
-        args.shape.head_size, args.shape.heads, args.shape.kv_heads);
+  CHECK(fp8_decode_attention_fits(args.shape) && args.cache.type == KvType::kFp8,
+        "head size {}, {} heads over {}", args.shape.head_size, args.shape.heads, args.shape.kv_heads);
   // Four blocks to a multiprocessor; a few rounds of them even out contexts of different lengths.
   constexpr int64_t kBlocks = 132 * 4;
   unsigned cluster = kMaxCluster;

@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(kThreads) kv_write_kernel(KvWriteArgs a) {
       auto* cache = static_cast<typename Element::Type*>(is_k ? a.cache.k : a.cache.v) +
                     block * a.cache.block_stride + (kv_head * a.shape.block_size + offset) * kHeadSize +
                     lane * kVector;
-      store_vector(cache, is_k ? Element::encode(turned, a.cache.k_scale)
-                               : Element::encode(x, a.cache.v_scale));
+      store_vector(cache,
+                   is_k ? Element::encode(turned, a.cache.k_scale) : Element::encode(x, a.cache.v_scale));
     }
   }
 }

@@ -1,7 +1,7 @@
 // The pass between the QKV matmul and attention on the GPU: bias and QK-norm (where the model has them),
 // rotary embedding of q and k, q back in place and k, v into the paged cache, BF16 or divided by the cache's
-// scale and rounded to FP8. float32 inside. Moves 4·tokens·(heads + 2·kv_heads)·head_size bytes, less for FP8.
-// Limits: head size 64 or 128. A token whose slot is negative writes nothing to the cache.
+// scale and rounded to FP8. float32 inside. Moves 4·tokens·(heads + 2·kv_heads)·head_size bytes, less for
+// FP8. Limits: head size 64 or 128. A token whose slot is negative writes nothing to the cache.
 #pragma once
 
 #include <cuda_bf16.h>

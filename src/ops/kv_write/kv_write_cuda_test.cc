@@ -12,7 +12,8 @@ class KvWriteCuda : public GpuTest {
  protected:
   void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm,
              bool with_bias) {
-    for (const KvType type : {KvType::kBf16, KvType::kFp8}) check(random, shape, pairing, norm, with_bias, type);
+    for (const KvType type : {KvType::kBf16, KvType::kFp8})
+      check(random, shape, pairing, norm, with_bias, type);
   }
   void check(RandomValues& random, const AttentionShape& shape, RopePairing pairing, bool norm,
              bool with_bias, KvType type) {

@@ -1,9 +1,10 @@
-// How MatmulRule::kSameBits chooses. Algorithms that do not split K add a row's products one step of K after the
-// other; whether two of them take the same steps is not said anywhere, so it is observed: a pattern of 256
-// random rows is multiplied by every candidate, and those whose results have the same bits form a class. The class
-// that loses least over all buckets of rows is taken, and each of its chosen algorithms must give the same
-// bits again at the largest, the next smaller and the smallest number of rows of its bucket. A differing order of
-// sums shows in about one of a thousand BF16 results, so that the pattern's million outputs reveal it.
+// How MatmulRule::kSameBits chooses. Algorithms that do not split K add a row's products one step of K after
+// the other; whether two of them take the same steps is not said anywhere, so it is observed: a pattern of
+// 256 random rows is multiplied by every candidate, and those whose results have the same bits form a class.
+// The class that loses least over all buckets of rows is taken, and each of its chosen algorithms must give
+// the same bits again at the largest, the next smaller and the smallest number of rows of its bucket. A
+// differing order of sums shows in about one of a thousand BF16 results, so that the pattern's million
+// outputs reveal it.
 #include <cuda_runtime_api.h>
 
 #include <cmath>
@@ -113,7 +114,8 @@ class SameBitsTuning {
         const auto alike = [&](const Candidate& c) { return c.pattern == pattern; };
         const auto relative = std::find_if(candidates_.begin(), candidates_.end(), alike);
         const size_t of_class = relative == candidates_.end() ? classes_++ : relative->of_class;
-        candidates_.push_back({.algorithm = algorithm, .pattern = std::move(pattern), .of_class = of_class, .ms = {}});
+        candidates_.push_back(
+            {.algorithm = algorithm, .pattern = std::move(pattern), .of_class = of_class, .ms = {}});
         known = candidates_.end() - 1;
       }
       CRIBLE_RETURN_IF_ERROR(measure(*known, bucket));
@@ -174,12 +176,14 @@ class SameBitsTuning {
   Result<cublasLtMatmulAlgo_t> best_of(size_t of_class, int bucket) {
     std::vector<const Candidate*> order;
     for (const Candidate& c : candidates_) {
-      if (c.of_class == of_class && c.ms.contains(bucket) && std::isfinite(c.ms.at(bucket))) order.push_back(&c);
+      if (c.of_class == of_class && c.ms.contains(bucket) && std::isfinite(c.ms.at(bucket)))
+        order.push_back(&c);
     }
     std::sort(order.begin(), order.end(),
               [&](const Candidate* a, const Candidate* b) { return a->ms.at(bucket) < b->ms.at(bucket); });
     const int64_t largest = largest_rows(bucket);
-    const int64_t smallest = bucket == kSmallestBucket ? 1 : std::min(largest, (int64_t{1} << (bucket - 1)) + 1);
+    const int64_t smallest =
+        bucket == kSmallestBucket ? 1 : std::min(largest, (int64_t{1} << (bucket - 1)) + 1);
     for (const Candidate* c : order) {
       CRIBLE_TRY(const bool at_largest, agrees(*c, largest));
       CRIBLE_TRY(const bool below, agrees(*c, std::max(smallest, largest - 1)));
@@ -201,8 +205,8 @@ class SameBitsTuning {
 
 }  // namespace
 
-Status tune_same_bits(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args, int64_t max_rows,
-                      std::map<int, cublasLtMatmulAlgo_t>& chosen) {
+Status tune_same_bits(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args,
+                      int64_t max_rows, std::map<int, cublasLtMatmulAlgo_t>& chosen) {
   return SameBitsTuning(stream, impl, args, max_rows).choose(chosen);
 }
 

@@ -29,7 +29,8 @@ TEST_F(MatmulSameBitsCuda, ARowsResultDependsOnNothingBesideIt) {
                            Kind{"FP8", WeightType::kFp8, OutputType::kBf16, false, 1536},
                            Kind{"FP8 onto the residual", WeightType::kFp8, OutputType::kBf16, true, 512}}) {
     const bool fp8 = kind.type == WeightType::kFp8;
-    const Bf16s x = random_bf16(random, kMaxRows * kIn), w = random_bf16(random, kind.out_features * kIn, 0.1f);
+    const Bf16s x = random_bf16(random, kMaxRows * kIn),
+                w = random_bf16(random, kind.out_features * kIn, 0.1f);
     const DeviceArray<uint8_t> x_device(x.size() * 2), w_device(w.size() * 2);
     const DeviceArray<float> x_scale(static_cast<size_t>(kMaxRows)),
         w_scale(static_cast<size_t>(kind.out_features));

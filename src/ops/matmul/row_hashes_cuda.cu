@@ -14,7 +14,8 @@ __device__ inline uint64_t mix(uint64_t z) {
 }
 
 // Sums of mixed words: they do not depend on the order of the threads.
-__global__ void __launch_bounds__(kThreads) hash_kernel(const uint32_t* data, int64_t words, uint64_t* hashes) {
+__global__ void __launch_bounds__(kThreads)
+    hash_kernel(const uint32_t* data, int64_t words, uint64_t* hashes) {
   __shared__ unsigned long long total;
   if (threadIdx.x == 0) total = 0;
   __syncthreads();
@@ -28,7 +29,8 @@ __global__ void __launch_bounds__(kThreads) hash_kernel(const uint32_t* data, in
 
 }  // namespace
 
-void hash_rows(const CudaStream& stream, const void* data, int64_t rows, int64_t row_bytes, uint64_t* hashes) {
+void hash_rows(const CudaStream& stream, const void* data, int64_t rows, int64_t row_bytes,
+               uint64_t* hashes) {
   if (rows == 0) return;
   CHECK(row_bytes % 4 == 0, "rows of {} bytes", row_bytes);
   launch(stream.get(), {.grid = dim3(static_cast<unsigned>(rows)), .block = dim3(kThreads)}, &hash_kernel,

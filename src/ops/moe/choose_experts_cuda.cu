@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kCluster = 16;
-constexpr int kMaxRows = 8;        // a warp of the first block chooses for each
+constexpr int kMaxRows = 8;          // a warp of the first block chooses for each
 constexpr int kExpertsAtMost = 256;  // two per warp of the cluster
 constexpr float kLargestFp8 = 448.0f;
 
@@ -52,11 +52,13 @@ __device__ void norm_row(const ChooseArgs& a, int row, bool owner, __nv_bfloat16
     to_floats(rounded, v);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) largest = fmaxf(largest, fabsf(v[j]));
-    if (owner && a.quantised == nullptr) store_vector(a.normed + static_cast<int64_t>(row) * columns + c, rounded);
+    if (owner && a.quantised == nullptr)
+      store_vector(a.normed + static_cast<int64_t>(row) * columns + c, rounded);
   }
   if (!owner || a.quantised == nullptr) return;
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, offset));
+  for (int offset = 16; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, offset));
   const float fp8_scale = largest > 0 ? largest / kLargestFp8 : 1.0f;
   if (lane == 0) a.scales[row] = fp8_scale;
   for (int c = lane * kVector; c < columns; c += 32 * kVector) {
@@ -98,7 +100,8 @@ __device__ void choose_and_group(const ChooseArgs& a, Choosing& s, const ExpertR
   if (chooses) {
     float own[kPerLane];
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) own[i] = i * 32 + lane < experts ? s.logits[warp][i * 32 + lane] : -INFINITY;
+    for (int i = 0; i < kPerLane; ++i)
+      own[i] = i * 32 + lane < experts ? s.logits[warp][i * 32 + lane] : -INFINITY;
     choice = choose_experts_of_row<kPerLane>(own, experts, k, a.normalise);
     if (lane < k) rank = atomicAdd(&s.counts[choice.expert], 1);
   }
@@ -201,8 +204,8 @@ void prepare_choose_experts() {
 }
 
 void choose_experts(const CudaStream& stream, const ChooseArgs& args, const ExpertRoom& room) {
-  CHECK(choose_experts_fits(args.sizes, args.rows), "{} rows, {} experts of {}", args.rows, args.sizes.experts,
-        args.sizes.columns);
+  CHECK(choose_experts_fits(args.sizes, args.rows), "{} rows, {} experts of {}", args.rows,
+        args.sizes.experts, args.sizes.columns);
   launch(stream.get(),
          {.grid = dim3(kCluster),
           .block = dim3(kThreads),

@@ -1,8 +1,9 @@
-// The products of a mixture of experts: each tile of slots with a stretch of its expert's weight rows. The weights
-// are the first operand of wgmma and the slots its columns, so that a tile of eight slots wastes little; blocks
-// of 256 threads are two warpgroups of 64 or 128 weight rows each. Both operands go through a ring of stages in
-// shared memory by asynchronous copies, which also gather the slots' rows of x. A column's sum takes the same steps
-// of K whatever the number of columns: the tile's size does not change a slot's bits.
+// The products of a mixture of experts: each tile of slots with a stretch of its expert's weight rows. The
+// weights are the first operand of wgmma and the slots its columns, so that a tile of eight slots wastes
+// little; blocks of 256 threads are two warpgroups of 64 or 128 weight rows each. Both operands go through a
+// ring of stages in shared memory by asynchronous copies, which also gather the slots' rows of x. A column's
+// sum takes the same steps of K whatever the number of columns: the tile's size does not change a slot's
+// bits.
 #include "device/cuda/launch.h"
 #include "device/cuda/wgmma.cuh"
 #include "ops/bf16_vector.cuh"
@@ -32,7 +33,8 @@ struct Shape {
   static constexpr int kAhead = kStages - 2;  // stages requested before their turn
   static constexpr int kWeightBytes = kRows * kStepBytes;
   static constexpr int kStageBytes = kWeightBytes + kSlots * kStepBytes;
-  static constexpr int kOutStride = kOutputs + kVector;  // elements between slots of the result in shared memory
+  static constexpr int kOutStride =
+      kOutputs + kVector;  // elements between slots of the result in shared memory
   static constexpr int kSharedBytes = kStages * kStageBytes + kAlignment;
   static_assert(kSlots * kOutStride * 2 <= kStages * kStageBytes);
 };
@@ -59,8 +61,8 @@ struct Tile {
   }
 };
 
-// The weight row, of one expert, that lies in row r of a block's stage. Gated: eight rows of gate and the eight of
-// up that they meet take turns, which puts both into the same thread's registers.
+// The weight row, of one expert, that lies in row r of a block's stage. Gated: eight rows of gate and the
+// eight of up that they meet take turns, which puts both into the same thread's registers.
 template <typename S>
 __device__ inline int64_t weight_row(const ExpertProduct& p, int r) {
   const int first = static_cast<int>(blockIdx.x) * S::kOutputs;
@@ -89,7 +91,8 @@ struct Loader {
     const int64_t row_bytes = static_cast<int64_t>(p.in_features) * S::kBytes;
     weight_stride = (weight_row<S>(p, row + kLoadRows) - weight_row<S>(p, row)) * row_bytes;
     weights = static_cast<const uint8_t*>(p.weight) +
-              (static_cast<int64_t>(tile.expert) * p.weight_rows + weight_row<S>(p, row)) * row_bytes + chunk * 16;
+              (static_cast<int64_t>(tile.expert) * p.weight_rows + weight_row<S>(p, row)) * row_bytes +
+              chunk * 16;
   }
   // Slots that the tile does not have read its last one's row; nobody reads their results.
   __device__ void aim_slots(const ExpertProduct& p, const Tile& tile) {
@@ -192,8 +195,8 @@ __global__ void __launch_bounds__(kThreads, S::kSlots == 128 ? 1 : 2) expert_pro
   __shared__ float slot_scale[S::kSlots];
   const uint32_t unaligned = static_cast<uint32_t>(__cvta_generic_to_shared(memory));
   const uint32_t ring = (unaligned + kAlignment - 1) / kAlignment * kAlignment;
-  // The first product of a layer needs what the kernel before it wrote, to know its expert; the second knows it
-  // since the first one ran.
+  // The first product of a layer needs what the kernel before it wrote, to know its expert; the second knows
+  // it since the first one ran.
   if (S::kGated) {
     cudaGridDependencySynchronize();
     cudaTriggerProgrammaticLaunchCompletion();
@@ -256,8 +259,9 @@ __global__ void __launch_bounds__(kThreads, S::kSlots == 128 ? 1 : 2) expert_pro
   for (int i = static_cast<int>(threadIdx.x); i < tile.count * kVectors; i += kThreads) {
     const int slot = i / kVectors;
     const int column = i % kVectors * kVector;
-    store_vector(p.out + (tile.begin + slot) * out_features + static_cast<int64_t>(blockIdx.x) * S::kOutputs + column,
-                 load_vector(out + slot * S::kOutStride + column));
+    store_vector(
+        p.out + (tile.begin + slot) * out_features + static_cast<int64_t>(blockIdx.x) * S::kOutputs + column,
+        load_vector(out + slot * S::kOutStride + column));
   }
 }
 

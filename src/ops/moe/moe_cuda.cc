@@ -78,8 +78,7 @@ void experts_feed_forward(const CudaStream& stream, const ExpertsArgs& a, const 
   product.weight_rows = static_cast<int>(s.columns);
   product.out = room.out;
   if (a.type == WeightType::kFp8) {
-    quantize_rows(stream, room.gated, slots, s.hidden,
-                  {.data = room.gated_fp8, .scale = room.gated_scale});
+    quantize_rows(stream, room.gated, slots, s.hidden, {.data = room.gated_fp8, .scale = room.gated_scale});
     product.x = room.gated_fp8;
     product.x_scale = room.gated_scale;
   }

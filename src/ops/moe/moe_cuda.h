@@ -1,12 +1,13 @@
-// Mixture of experts on the GPU: the router's choice, the experts' gated feed-forward on the rows that chose them,
-// and the weighted sum. As ops/moe/moe.h defines it for the CPU; activations BF16, weights BF16 or FP8 E4M3 with a
-// float32 scale per row, sums in float32. The router's own matrix is an ordinary product before this.
+// Mixture of experts on the GPU: the router's choice, the experts' gated feed-forward on the rows that chose
+// them, and the weighted sum. As ops/moe/moe.h defines it for the CPU; activations BF16, weights BF16 or FP8
+// E4M3 with a float32 scale per row, sums in float32. The router's own matrix is an ordinary product before
+// this.
 //
-// A slot is one row's use of one expert. Slots are grouped by expert on the device, so that nothing waits for the
-// host and a step can be captured; each group is cut into tiles that share one pass over the expert's weights.
-// Reads each active expert's weights once per tile; computes 6·rows·k·C·F operations. Row r of the result depends
-// on row r of x alone, bit for bit: the order of slots within an expert is arbitrary, and no sum crosses slots.
-// Limits: up to 512 experts and 16 per token; C a multiple of 256, F of 128.
+// A slot is one row's use of one expert. Slots are grouped by expert on the device, so that nothing waits for
+// the host and a step can be captured; each group is cut into tiles that share one pass over the expert's
+// weights. Reads each active expert's weights once per tile; computes 6·rows·k·C·F operations. Row r of the
+// result depends on row r of x alone, bit for bit: the order of slots within an expert is arbitrary, and no
+// sum crosses slots. Limits: up to 512 experts and 16 per token; C a multiple of 256, F of 128.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -50,15 +51,15 @@ ExpertRoom lay_out_experts(DeviceArena& arena, const ExpertSizes& sizes, int64_t
 // Once, before the first use.
 Status clear_experts(const CudaStream& stream, const ExpertRoom& room, const ExpertSizes& sizes);
 
-// softmax over all experts' logits, then the k largest, largest first; of equal ones the lower index first. A row
-// with a logit that is not finite gets weights of NaN. normalise: the k weights add up to 1.
+// softmax over all experts' logits, then the k largest, largest first; of equal ones the lower index first. A
+// row with a logit that is not finite gets weights of NaN. normalise: the k weights add up to 1.
 void route_to_experts(const CudaStream& stream, const ExpertSizes& sizes, const float* logits, int64_t rows,
                       bool normalise, const ExpertRoom& room);
 
-// All that precedes the experts' products, for a few rows, in one kernel: norm, router's product, choice, grouping.
-// A cluster of sixteen blocks shares the experts; the first one chooses. The router's rows are requested before the
-// kernel before this one has ended. Sums are taken in another order than by the router's product and
-// route_to_experts().
+// All that precedes the experts' products, for a few rows, in one kernel: norm, router's product, choice,
+// grouping. A cluster of sixteen blocks shares the experts; the first one chooses. The router's rows are
+// requested before the kernel before this one has ended. Sums are taken in another order than by the router's
+// product and route_to_experts().
 struct ChooseArgs {
   ExpertSizes sizes;
   int rows = 1;
@@ -78,9 +79,9 @@ struct ExpertsArgs {
   ExpertSizes sizes;
   int64_t rows = 0;
   WeightType type = WeightType::kBf16;
-  const void* x = nullptr;         // [rows, C] BF16 or FP8, as the weights
-  const float* x_scale = nullptr;  // [rows], FP8 only
-  const void* gate_up = nullptr;   // [experts][gate's F rows, up's F rows][C]
+  const void* x = nullptr;               // [rows, C] BF16 or FP8, as the weights
+  const float* x_scale = nullptr;        // [rows], FP8 only
+  const void* gate_up = nullptr;         // [experts][gate's F rows, up's F rows][C]
   const float* gate_up_scale = nullptr;  // FP8: one per row
   const void* down = nullptr;            // [experts][C][F]
   const float* down_scale = nullptr;

@@ -31,8 +31,8 @@ struct Mixture {
     down = fill(random, s.experts * s.columns, s.hidden, down_device, down_scale);
   }
 
-  std::vector<double> fill(RandomValues& random, int64_t rows, int64_t columns, const DeviceArray<uint8_t>& to,
-                           const DeviceArray<float>& scale_to) const {
+  std::vector<double> fill(RandomValues& random, int64_t rows, int64_t columns,
+                           const DeviceArray<uint8_t>& to, const DeviceArray<float>& scale_to) const {
     const float deviation = 1.0f / std::sqrt(static_cast<float>(columns));
     std::vector<double> exact_values;
     if (type == WeightType::kBf16) {
@@ -59,7 +59,8 @@ struct Mixture {
   std::vector<double> row(const double* x, const int32_t* chosen, const float* weights) const {
     std::vector<double> out(static_cast<size_t>(sizes.columns), 0.0);
     for (int64_t j = 0; j < sizes.experts_per_token; ++j) {
-      const auto dot = [&](const std::vector<double>& matrix, int64_t matrix_row, const double* v, int64_t n) {
+      const auto dot = [&](const std::vector<double>& matrix, int64_t matrix_row, const double* v,
+                           int64_t n) {
         double sum = 0;
         for (int64_t i = 0; i < n; ++i) sum += matrix[static_cast<size_t>(matrix_row * n + i)] * v[i];
         return sum;
@@ -136,15 +137,18 @@ class MoeCuda : public GpuTest {
     outcome.residual = residual_device.host();
     outcome.chosen.resize(static_cast<size_t>(rows * s.experts_per_token));
     outcome.weights.resize(outcome.chosen.size());
-    CRIBLE_CUDA_CHECK(cudaMemcpy(outcome.chosen.data(), room.chosen, outcome.chosen.size() * 4, cudaMemcpyDeviceToHost));
-    CRIBLE_CUDA_CHECK(cudaMemcpy(outcome.weights.data(), room.weights, outcome.weights.size() * 4, cudaMemcpyDeviceToHost));
+    CRIBLE_CUDA_CHECK(
+        cudaMemcpy(outcome.chosen.data(), room.chosen, outcome.chosen.size() * 4, cudaMemcpyDeviceToHost));
+    CRIBLE_CUDA_CHECK(
+        cudaMemcpy(outcome.weights.data(), room.weights, outcome.weights.size() * 4, cudaMemcpyDeviceToHost));
     // A second time over the same room: the counts were left at zero.
     CRIBLE_CUDA_CHECK(cudaMemcpy(residual_device.data(), residual.data() + first * s.columns,
                                  static_cast<size_t>(rows * s.columns) * 2, cudaMemcpyHostToDevice));
     enqueue();
     finish();
     const Bf16s again = residual_device.host();
-    EXPECT_EQ(std::memcmp(again.data(), outcome.residual.data(), again.size() * 2), 0) << "the second use differs";
+    EXPECT_EQ(std::memcmp(again.data(), outcome.residual.data(), again.size() * 2), 0)
+        << "the second use differs";
     return outcome;
   }
 };
@@ -167,24 +171,26 @@ TEST_F(MoeCuda, AgreesWithFloat64WhateverTheTiles) {
     std::vector<double> reference, result;
     const std::vector<double> wide = to_doubles(x);
     for (int64_t r = 0; r < kRows; r += 7) {
-      const std::vector<double> row = m.row(&wide[static_cast<size_t>(r * sizes.columns)],
-                                            &all.chosen[static_cast<size_t>(r * 4)],
-                                            &all.weights[static_cast<size_t>(r * 4)]);
+      const std::vector<double> row =
+          m.row(&wide[static_cast<size_t>(r * sizes.columns)], &all.chosen[static_cast<size_t>(r * 4)],
+                &all.weights[static_cast<size_t>(r * 4)]);
       for (int64_t c = 0; c < sizes.columns; ++c) {
         const size_t at = static_cast<size_t>(r * sizes.columns + c);
         reference.push_back(row[static_cast<size_t>(c)]);
         result.push_back(exact(all.residual[at]) - exact(residual[at]));
       }
     }
-    // BF16: the hidden values and the experts' outputs are rounded; the sum is a sixth of the residual it is added
-    // to and rounded with. FP8: x and the hidden values keep three bits, a relative error of about 2^-5.
+    // BF16: the hidden values and the experts' outputs are rounded; the sum is a sixth of the residual it is
+    // added to and rounded with. FP8: x and the hidden values keep three bits, a relative error of about
+    // 2^-5.
     const double distance = relative_distance(result, reference);
     EXPECT_LE(distance, type == WeightType::kBf16 ? 6 * kBf16Epsilon : 0.06);
     std::printf("%s: relative distance %.5f\n", type == WeightType::kBf16 ? "BF16" : "FP8", distance);
     int64_t different = 0;
     for (const int tile : {8, 32, 128}) {
       const Outcome other = run(m, x, logits, residual, 0, kRows, tile);
-      different += std::memcmp(other.residual.data(), all.residual.data(), all.residual.size() * 2) != 0 ? 1 : 0;
+      different +=
+          std::memcmp(other.residual.data(), all.residual.data(), all.residual.size() * 2) != 0 ? 1 : 0;
       for (const auto& [first, rows] : {std::pair<int64_t, int64_t>{0, 1}, {17, 1}, {100, 3}, {250, 50}}) {
         const Outcome some = run(m, x, logits, residual, first, rows, tile);
         different += std::memcmp(some.residual.data(), all.residual.data() + first * sizes.columns,
@@ -204,7 +210,8 @@ TEST_F(MoeCuda, ChoosesAsTheCpuDoes) {
     const ExpertSizes sizes = {.experts = experts, .experts_per_token = 8, .columns = 256, .hidden = 128};
     constexpr int64_t kRows = 77;
     std::vector<float> logits = random.normals(kRows * experts, 3.0f);
-    for (int64_t e = 0; e < experts; ++e) logits[static_cast<size_t>(5 * experts + e)] = static_cast<float>(e % 3);  // ties
+    for (int64_t e = 0; e < experts; ++e)
+      logits[static_cast<size_t>(5 * experts + e)] = static_cast<float>(e % 3);  // ties
     logits[static_cast<size_t>(9 * experts + 2)] = INFINITY;
     for (const bool normalise : {true, false}) {
       std::vector<int32_t> chosen(kRows * 8);
@@ -228,8 +235,10 @@ TEST_F(MoeCuda, ChoosesAsTheCpuDoes) {
       finish();
       std::vector<int32_t> chosen_here(chosen.size()), counts(static_cast<size_t>(experts));
       std::vector<float> weights_here(weights.size());
-      CRIBLE_CUDA_CHECK(cudaMemcpy(chosen_here.data(), room.chosen, chosen.size() * 4, cudaMemcpyDeviceToHost));
-      CRIBLE_CUDA_CHECK(cudaMemcpy(weights_here.data(), room.weights, weights.size() * 4, cudaMemcpyDeviceToHost));
+      CRIBLE_CUDA_CHECK(
+          cudaMemcpy(chosen_here.data(), room.chosen, chosen.size() * 4, cudaMemcpyDeviceToHost));
+      CRIBLE_CUDA_CHECK(
+          cudaMemcpy(weights_here.data(), room.weights, weights.size() * 4, cudaMemcpyDeviceToHost));
       CRIBLE_CUDA_CHECK(cudaMemcpy(counts.data(), room.counts, counts.size() * 4, cudaMemcpyDeviceToHost));
       EXPECT_EQ(chosen_here, chosen) << experts << " experts";
       for (size_t i = 0; i < weights.size(); ++i) {
@@ -240,33 +249,114 @@ TEST_F(MoeCuda, ChoosesAsTheCpuDoes) {
         }
       }
       for (int64_t e = 0; e < experts; ++e) {
-        EXPECT_EQ(counts[static_cast<size_t>(e)], std::count(chosen.begin(), chosen.end(), static_cast<int32_t>(e)));
+        EXPECT_EQ(counts[static_cast<size_t>(e)],
+                  std::count(chosen.begin(), chosen.end(), static_cast<int32_t>(e)));
       }
     }
   }
+}
+
+// What choose_experts() left of one batch, on the host.
+struct ChosenBatch {
+  ExpertSizes sizes;
+  Bf16s residual, norm_weight, router;
+  Bf16s normed;
+  std::vector<uint8_t> quantised;
+  std::vector<float> scales, weights;
+  std::vector<int32_t> chosen, places, rows, tile_expert, tile_begin, tile_end;
+
+  double element(const Bf16s& of, int64_t row, int64_t column) const {
+    return exact(of[static_cast<size_t>(row * sizes.columns + column)]);
+  }
+
+  // Every place belongs to one slot, and lies in its expert's tile.
+  void expect_grouped() const {
+    std::vector<int> owners(chosen.size(), 0);
+    for (size_t slot = 0; slot < chosen.size(); ++slot) {
+      ASSERT_GE(places[slot], 0);
+      ASSERT_LT(places[slot], static_cast<int32_t>(chosen.size()));
+      ++owners[static_cast<size_t>(places[slot])];
+      EXPECT_EQ(rows[static_cast<size_t>(places[slot])],
+                static_cast<int32_t>(slot) / static_cast<int32_t>(sizes.experts_per_token));
+      const auto found = std::find(tile_expert.begin(), tile_expert.end(), chosen[slot]);
+      ASSERT_NE(found, tile_expert.end());
+      const auto tile = static_cast<size_t>(found - tile_expert.begin());
+      EXPECT_GE(places[slot], tile_begin[tile]);
+      EXPECT_LT(places[slot], tile_end[tile]);
+    }
+    EXPECT_EQ(std::count(owners.begin(), owners.end(), 1), static_cast<int64_t>(chosen.size()));
+  }
+
+  // The norm of a row in both types.
+  void expect_normed(int64_t row) const {
+    double squares = 0;
+    for (int64_t c = 0; c < sizes.columns; ++c) squares += std::pow(element(residual, row, c), 2);
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(sizes.columns) + 1e-6);
+    std::vector<double> x, got, from_fp8;
+    for (int64_t c = 0; c < sizes.columns; ++c) {
+      x.push_back(element(residual, row, c) * factor * exact(norm_weight[static_cast<size_t>(c)]));
+      got.push_back(element(normed, row, c));
+      const uint8_t byte = quantised[static_cast<size_t>(row * sizes.columns + c)];
+      const __half value(__nv_cvt_fp8_to_halfraw(byte, __NV_E4M3));
+      from_fp8.push_back(static_cast<double>(__half2float(value)) *
+                         static_cast<double>(scales[static_cast<size_t>(row)]));
+    }
+    EXPECT_LE(relative_distance(got, x), kBf16Epsilon);
+    EXPECT_LE(relative_distance(from_fp8, x), 0.04);
+  }
+
+  // The choice of a row, by the logits of what its norm was rounded to.
+  void expect_chosen(int64_t row) const {
+    std::vector<double> logits;
+    for (int64_t e = 0; e < sizes.experts; ++e) {
+      double sum = 0;
+      for (int64_t c = 0; c < sizes.columns; ++c) sum += element(normed, row, c) * element(router, e, c);
+      logits.push_back(sum);
+    }
+    std::vector<double> sorted = logits;
+    std::sort(sorted.rbegin(), sorted.rend());
+    const int64_t k = sizes.experts_per_token;
+    double total = 0;
+    for (int64_t j = 0; j < k; ++j) total += std::exp(sorted[static_cast<size_t>(j)]);
+    for (int64_t j = 0; j < k; ++j) {
+      const auto slot = static_cast<size_t>(row * k + j);
+      const double logit = logits[static_cast<size_t>(chosen[slot])];
+      // float32 sums over thousands of products of size one.
+      EXPECT_NEAR(logit, sorted[static_cast<size_t>(j)], 1e-4);
+      EXPECT_NEAR(static_cast<double>(weights[slot]), std::exp(logit) / total, 1e-4);
+    }
+  }
+};
+
+template <typename T>
+std::vector<T> fetch(const T* from, size_t count) {
+  std::vector<T> values(count);
+  CRIBLE_CUDA_CHECK(cudaMemcpy(values.data(), from, count * sizeof(T), cudaMemcpyDeviceToHost));
+  return values;
 }
 
 // Norm, router, choice and grouping in one kernel.
 TEST_F(MoeCuda, FewRowsAreChosenForInOneKernel) {
   RandomValues random(3);
   for (const auto& [experts, columns] : {std::pair<int64_t, int64_t>{128, 2048}, {60, 512}, {256, 4096}}) {
-    const ExpertSizes sizes = {.experts = experts, .experts_per_token = 8, .columns = columns, .hidden = 128};
-    const Bf16s norm_weight = random_bf16(random, columns);
-    const Bf16s router = random_bf16(random, experts * columns, 2.0f / std::sqrt(static_cast<float>(columns)));
-    const auto norm_device = to_device(norm_weight), router_device = to_device(router);
     for (const int rows : {1, 3, 8}) {
-      const Bf16s residual = random_bf16(random, rows * columns, 3.0f);
-      const auto residual_device = to_device(residual);
-      const DeviceArray<__nv_bfloat16> normed(residual.size());
-      const DeviceArray<uint8_t> quantised(residual.size());
+      ChosenBatch b;
+      b.sizes = {.experts = experts, .experts_per_token = 8, .columns = columns, .hidden = 128};
+      b.norm_weight = random_bf16(random, columns);
+      b.router = random_bf16(random, experts * columns, 2.0f / std::sqrt(static_cast<float>(columns)));
+      b.residual = random_bf16(random, rows * columns, 3.0f);
+      const auto norm_device = to_device(b.norm_weight), router_device = to_device(b.router);
+      const auto residual_device = to_device(b.residual);
+      const DeviceArray<__nv_bfloat16> normed(b.residual.size());
+      const DeviceArray<uint8_t> quantised(b.residual.size());
       const DeviceArray<float> scales(static_cast<size_t>(rows));
       DeviceArena counter;
-      lay_out_experts(counter, sizes, rows);
+      lay_out_experts(counter, b.sizes, rows);
       const DeviceArray<uint8_t> memory(static_cast<size_t>(counter.used_bytes()));
       DeviceArena arena(memory.data(), counter.used_bytes());
-      const ExpertRoom room = lay_out_experts(arena, sizes, rows);
-      ASSERT_TRUE(choose_experts_fits(sizes, rows));
-      ChooseArgs args = {.sizes = sizes,
+      const ExpertRoom room = lay_out_experts(arena, b.sizes, rows);
+      ASSERT_TRUE(choose_experts_fits(b.sizes, rows));
+      ChooseArgs args = {.sizes = b.sizes,
                          .rows = rows,
                          .residual = residual_device.data(),
                          .norm_weight = norm_device.data(),
@@ -278,65 +368,22 @@ TEST_F(MoeCuda, FewRowsAreChosenForInOneKernel) {
       args.scales = scales.data();
       choose_experts(stream(), args, room);
       finish();
-      const auto fetch = [](const auto* from, size_t count) {
-        std::vector<std::decay_t<decltype(*from)>> values(count);
-        CRIBLE_CUDA_CHECK(cudaMemcpy(values.data(), from, count * sizeof(*from), cudaMemcpyDeviceToHost));
-        return values;
-      };
       const auto slots = static_cast<size_t>(rows * 8);
-      const auto chosen = fetch(room.chosen, slots), places = fetch(room.places, slots);
-      const auto row_of = fetch(room.rows, slots);
-      const auto weights = fetch(room.weights, slots);
       const auto tiles = static_cast<size_t>(fetch(room.tile_count, 1)[0]);
-      const auto tile_expert = fetch(room.tile_expert, tiles), tile_begin = fetch(room.tile_begin, tiles),
-                 tile_end = fetch(room.tile_end, tiles);
-      // Every place belongs to one slot, and lies in its expert's tile.
-      std::vector<int> owners(slots, 0);
-      for (size_t slot = 0; slot < slots; ++slot) {
-        ASSERT_GE(places[slot], 0);
-        ASSERT_LT(places[slot], static_cast<int32_t>(slots));
-        ++owners[static_cast<size_t>(places[slot])];
-        EXPECT_EQ(row_of[static_cast<size_t>(places[slot])], static_cast<int32_t>(slot / 8));
-        const auto tile = std::find(tile_expert.begin(), tile_expert.end(), chosen[slot]) - tile_expert.begin();
-        ASSERT_LT(tile, static_cast<int64_t>(tiles));
-        EXPECT_GE(places[slot], tile_begin[static_cast<size_t>(tile)]);
-        EXPECT_LT(places[slot], tile_end[static_cast<size_t>(tile)]);
-      }
-      EXPECT_EQ(std::count(owners.begin(), owners.end(), 1), static_cast<int64_t>(slots));
-      const Bf16s normed_host = normed.host();
-      const std::vector<uint8_t> fp8 = quantised.host();
-      for (int r = 0; r < rows; ++r) {
-        double squares = 0;
-        for (int64_t c = 0; c < columns; ++c) squares += std::pow(exact(residual[static_cast<size_t>(r * columns + c)]), 2);
-        const double factor = 1 / std::sqrt(squares / static_cast<double>(columns) + 1e-6);
-        std::vector<double> x, got, from_fp8;
-        for (int64_t c = 0; c < columns; ++c) {
-          const size_t at = static_cast<size_t>(r * columns + c);
-          x.push_back(exact(residual[at]) * factor * exact(norm_weight[static_cast<size_t>(c)]));
-          got.push_back(exact(normed_host[at]));
-          const __half value(__nv_cvt_fp8_to_halfraw(fp8[at], __NV_E4M3));
-          from_fp8.push_back(static_cast<double>(__half2float(value)) *
-                             static_cast<double>(scales.host()[static_cast<size_t>(r)]));
-        }
-        EXPECT_LE(relative_distance(got, x), kBf16Epsilon);
-        EXPECT_LE(relative_distance(from_fp8, x), 0.04);
-        std::vector<double> logits;
-        for (int64_t e = 0; e < experts; ++e) {
-          double sum = 0;
-          for (int64_t c = 0; c < columns; ++c) sum += got[static_cast<size_t>(c)] * exact(router[static_cast<size_t>(e * columns + c)]);
-          logits.push_back(sum);
-        }
-        const auto choice = [&](int64_t j) { return chosen[static_cast<size_t>(r * 8 + j)]; };
-        double total = 0;
-        for (int64_t j = 0; j < 8; ++j) total += std::exp(logits[static_cast<size_t>(choice(j))]);
-        std::vector<double> sorted = logits;
-        std::sort(sorted.rbegin(), sorted.rend());
-        for (int64_t j = 0; j < 8; ++j) {
-          const double logit = logits[static_cast<size_t>(choice(j))];
-          // float32 sums over thousands of products of size one.
-          EXPECT_NEAR(logit, sorted[static_cast<size_t>(j)], 1e-4);
-          EXPECT_NEAR(static_cast<double>(weights[static_cast<size_t>(r * 8 + j)]), std::exp(logit) / total, 1e-4);
-        }
+      b.normed = normed.host();
+      b.quantised = quantised.host();
+      b.scales = scales.host();
+      b.weights = fetch(room.weights, slots);
+      b.chosen = fetch(room.chosen, slots);
+      b.places = fetch(room.places, slots);
+      b.rows = fetch(room.rows, slots);
+      b.tile_expert = fetch(room.tile_expert, tiles);
+      b.tile_begin = fetch(room.tile_begin, tiles);
+      b.tile_end = fetch(room.tile_end, tiles);
+      b.expect_grouped();
+      for (int64_t row = 0; row < rows; ++row) {
+        b.expect_normed(row);
+        b.expect_chosen(row);
       }
     }
   }

@@ -1,4 +1,5 @@
-// Between the files of the GPU's mixture of experts: how slots are grouped, and the two products over the groups.
+// Between the files of the GPU's mixture of experts: how slots are grouped, and the two products over the
+// groups.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@ void group_slots(const CudaStream& stream, const ExpertSizes& sizes, int64_t row
                  const ExpertRoom& room);
 
 // residual[r] += Σ_j weight · out of slot (r, j), in the order of j.
-void add_expert_outputs(const CudaStream& stream, const ExpertSizes& sizes, int64_t rows, const ExpertRoom& room,
-                        __nv_bfloat16* residual);
+void add_expert_outputs(const CudaStream& stream, const ExpertSizes& sizes, int64_t rows,
+                        const ExpertRoom& room, __nv_bfloat16* residual);
 
 struct ExpertProduct {
   const void* x = nullptr;         // [.., in_features]

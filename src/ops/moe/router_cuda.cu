@@ -107,7 +107,8 @@ Status experts_fit(const ExpertSizes& s) {
   }
   if (s.columns % 256 != 0 || s.hidden % 128 != 0) {
     return fail(ErrorCode::kUnsupported,
-                "experts of {} x {}: on the GPU they must be multiples of 128 and of 256", s.hidden, s.columns);
+                "experts of {} x {}: on the GPU they must be multiples of 128 and of 256", s.hidden,
+                s.columns);
   }
   return {};
 }
@@ -127,7 +128,9 @@ void route_to_experts(const CudaStream& stream, const ExpertSizes& s, const floa
     kernel = &route_kernel<4>;
   }
   launch(stream.get(),
-         {.grid = dim3(static_cast<unsigned>(ceil_div(rows, kWarps))), .block = dim3(kThreads), .dependent = true},
+         {.grid = dim3(static_cast<unsigned>(ceil_div(rows, kWarps))),
+          .block = dim3(kThreads),
+          .dependent = true},
          kernel, logits, static_cast<int>(rows), static_cast<int>(s.experts),
          static_cast<int>(s.experts_per_token), normalise, room);
 }

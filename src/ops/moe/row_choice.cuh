@@ -1,5 +1,5 @@
-// The choice of one row's experts by a warp: softmax over all logits, the k largest, largest first; of equal ones the
-// lower index first.
+// The choice of one row's experts by a warp: softmax over all logits, the k largest, largest first; of equal
+// ones the lower index first.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@ struct RowChoice {
 
 // own: lane l has the logits of the experts l, l + 32, ... All lanes of the warp take part.
 template <int kPerLane>
-__device__ inline RowChoice choose_experts_of_row(const float (&own)[kPerLane], int experts, int k, bool normalise) {
+__device__ inline RowChoice choose_experts_of_row(const float (&own)[kPerLane], int experts, int k,
+                                                  bool normalise) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   bool finite = true;
 #pragma unroll
