@@ -53,6 +53,8 @@ const FieldTable<EngineConfig>& engine_fields() {
                "fp8 = E4M3 with a scale per row"},
       {.name = "deterministic", .member = &C::deterministic,
        .help = "GPU: the same tokens bit for bit, whatever the batch, the chunks and the cache; on a CPU that always holds"},
+      {.name = "tensor-parallel-size", .member = &C::tensor_parallel_size, .unit = "GPUs", .minimum = 1, .maximum = 64,
+       .help = "GPUs that share the model, each with a part of every layer; memory settings are those of each GPU"},
       {.name = "threads", .member = &C::threads, .unit = "threads", .minimum = 0, .maximum = 1024,
        .help = "CPU only: threads that compute; 0 = one per core"},
       {.name = "seed", .member = &C::seed, .minimum = 0, .maximum = 9e15, .live = true,

@@ -27,6 +27,7 @@ struct EngineConfig {
   std::string load_format = "auto";
   std::string quantization = "auto";     // GPU: type of the layers' weights
   bool deterministic = false;            // GPU: results do not depend on scheduling; on a CPU they never do
+  int64_t tensor_parallel_size = 1;      // GPUs that share the model, in one process
   int64_t threads = 0;                   // CPU: 0 = one per core
   int64_t seed = 0;                      // for requests that state none
   std::string prefix_cache_file;         // the prefix cache outlives the process here; empty = it does not

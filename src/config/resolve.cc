@@ -58,6 +58,12 @@ Status check_device(const EngineConfig& c, const MachineLimits& machine) {
     return fail(ErrorCode::kInvalidArgument,
                 "quantization {} is for a GPU; on a CPU weights stay as the checkpoint has them", c.quantization);
   }
+  if (!machine.gpu && c.tensor_parallel_size > 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "tensor-parallel-size is {} but the device is a CPU; it divides a model over GPUs: leave it out, or "
+                "use --device cuda",
+                c.tensor_parallel_size);
+  }
   return {};
 }
 

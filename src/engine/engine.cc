@@ -271,7 +271,7 @@ PrefixCacheScope Engine::prefix_cache_scope() const {
   const EngineConfig& config = description_.resolved.config;
   return {.path = config.prefix_cache_file,
           .identity = prefix_cache_identity(weights_, *runner_, config, description_.plan),
-          .block_bytes = description_.plan.kv_block_bytes};
+          .block_bytes = description_.plan.kv_block_bytes * config.tensor_parallel_size};
 }
 
 // A file that is of no use leaves the cache cold; only a model that cannot be told apart is an error.

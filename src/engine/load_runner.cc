@@ -3,6 +3,7 @@
 #ifdef CRIBLE_CUDA
 #include "device/cuda/cuda_status.h"
 #include "engine/cuda/cuda_runner.h"
+#include "engine/cuda/parallel_runner.h"
 #endif
 
 namespace crible {
@@ -11,7 +12,9 @@ namespace crible {
 Result<std::unique_ptr<StepRunner>> load_runner(const std::filesystem::path& model, const EngineConfig& requested) {
   const bool wants_cuda =
       requested.device == "cuda" || (requested.device == "auto" && cuda::device_available().has_value());
-  return wants_cuda ? cuda::CudaRunner::load(model, requested) : CpuRunner::load(model, requested);
+  if (!wants_cuda) return CpuRunner::load(model, requested);
+  return requested.tensor_parallel_size > 1 ? cuda::ParallelRunner::load(model, requested)
+                                            : cuda::CudaRunner::load(model, requested);
 }
 #else
 Result<std::unique_ptr<StepRunner>> load_runner(const std::filesystem::path& model, const EngineConfig& requested) {

@@ -56,7 +56,7 @@ class StepRunner {
   // Does a piece of work that makes later steps faster; false if there is none. Called while nobody waits.
   virtual bool prepare() { return false; }
 
-  // The content of one block in all layers, to and from plan.kv_block_bytes bytes.
+  // The content of one block in all layers, to and from plan.kv_block_bytes bytes of each GPU.
   virtual Status read_block(BlockId block, std::span<std::byte> content) const = 0;
   virtual Status write_block(BlockId block, std::span<const std::byte> content) = 0;
   // What the bits of a result depend on beside the model: "avx2".

@@ -31,6 +31,12 @@ Status CudaEvent::record(const CudaStream& stream) const {
 Status CudaEvent::synchronize() const {
   return status_of(cudaEventSynchronize(event_), "wait for an event");
 }
+Result<bool> CudaEvent::reached() const {
+  const cudaError_t state = cudaEventQuery(event_);
+  if (state == cudaErrorNotReady) return false;
+  CRIBLE_RETURN_IF_ERROR(status_of(state, "ask for an event"));
+  return true;
+}
 Result<double> CudaEvent::elapsed_ms(const CudaEvent& start, const CudaEvent& end) {
   float ms = 0;
   CRIBLE_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&ms, start.event_, end.event_));

@@ -43,6 +43,8 @@ class CudaEvent {
 
   Status record(const CudaStream& stream) const;
   Status synchronize() const;
+  // Whether the work before it is done; does not wait. An error is that of the GPU.
+  Result<bool> reached() const;
   // Both made with Timing::kOn and reached.
   static Result<double> elapsed_ms(const CudaEvent& start, const CudaEvent& end);
 

@@ -4,72 +4,21 @@
 #include "base/log.h"
 #include "device/cuda/cuda_status.h"
 #include "device/cuda/device_properties.h"
-#include "device/stream.h"
-#include "model/checkpoint.h"
-#include "model/model_registry.h"
+#include "engine/cuda/block_transfer.h"
 
 namespace crible::cuda {
-namespace {
-
-// What is loaded with the first steps and with the graphs of all batch sizes: kernels, cuBLASLt's, the graphs
-// themselves. Measured after serving: docs/benchmarks/gpu.md.
-constexpr int64_t kGrowingRuntimeBytes = 640 * kMiB;
-
-std::optional<WeightFormat> requested_format(const EngineConfig& requested) {
-  if (requested.quantization == "bf16") return WeightFormat(WeightType::kBf16);
-  if (requested.quantization == "fp8") return WeightFormat(WeightType::kFp8);
-  return std::nullopt;
-}
-
-Result<LoadedDecoder> load_weights(const CudaStream& stream, Checkpoint& checkpoint,
-                                   const DecoderDescription& description, const EngineConfig& requested) {
-  const std::optional<WeightFormat> format = requested_format(requested);
-  if (requested.load_format != "dummy") return load_decoder_weights(checkpoint, description, format);
-  CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
-  return dummy_decoder_weights(stream, checkpoint, description,
-                               format.value_or(configured_format(checkpoint.quantization(), shape)));
-}
-
-std::string_view name_of(WeightType type) {
-  switch (type) {
-    case WeightType::kBf16: return "BF16";
-    case WeightType::kFp8: return "FP8";
-    case WeightType::kInt4: return "INT4";
-  }
-  CHECK(false, "weights of type {}", static_cast<int>(type));
-}
-
-EngineModelInfo model_info(const Checkpoint& checkpoint, const DecoderDescription& description,
-                           const DecoderWeights& weights) {
-  return {.architecture = description.config.architecture,
-          .quantization = std::string(name_of(weights.type())),
-          .path = checkpoint.path(),
-          .parameters = checkpoint.parameters() > 0 ? checkpoint.parameters() : weights.shape().parameters(),
-          .weight_bytes = weights.bytes(),
-          .context_length = description.config.context_length,
-          .vocabulary = description.config.vocabulary,
-          .layers = description.config.layers};
-}
-
-}  // namespace
-
 Result<std::unique_ptr<StepRunner>> CudaRunner::load(const std::filesystem::path& path,
                                                      const EngineConfig& requested) {
   CRIBLE_TRY(const DeviceProperties device, device_properties());
   CRIBLE_TRY(CudaStream stream, CudaStream::create());
-  CRIBLE_TRY(Stream host, Stream::create_cpu(static_cast<int>(requested.threads)));
-  const bool dummy = requested.load_format == "dummy";
-  CRIBLE_TRY(const std::unique_ptr<Checkpoint> checkpoint,
-             open_checkpoint(path, host, dummy ? LoadFormat::kDummy : LoadFormat::kAuto));
-  CRIBLE_TRY(const DecoderDescription description, describe(*checkpoint));
   const TimePoint start = now();
-  auto loaded = load_weights(stream, *checkpoint, description, requested);
-  if (!loaded) return tl::unexpected<Error>(loaded.error());
-  EngineModelInfo info = model_info(*checkpoint, description, loaded->weights);
-  log_info("{}: {} of {} weights in {:.2f} s", device.name, format_bytes(info.weight_bytes), info.quantization,
-           to_seconds(now() - start));
+  constexpr int kDevice[] = {0};
+  CRIBLE_TRY(DeviceModel loaded, load_device_model(path, requested, kDevice));
+  log_info("{}: {} of {} weights in {:.2f} s", device.name, format_bytes(loaded.info.weight_bytes),
+           loaded.info.quantization, to_seconds(now() - start));
   std::unique_ptr<CudaRunner> runner(
-      new CudaRunner(std::move(stream), std::move(*loaded), std::move(info), device.total_bytes));
+      new CudaRunner(std::move(stream), {std::move(loaded.shares.ranks[0]), std::move(loaded.shares.rope)},
+                     std::move(loaded.info), device.total_bytes));
   for (int i = 0; i < 2; ++i) {
     CRIBLE_TRY(CudaEvent event, CudaEvent::create());
     runner->events_.push_back(std::move(event));
@@ -144,11 +93,11 @@ bool CudaRunner::prepare() {
 }
 
 Status CudaRunner::read_block(BlockId block, std::span<std::byte> content) const {
-  return workspace_->read_block(stream_, block, content);
+  return cuda::read_block(stream_, workspace_->pool(), block, content);
 }
 
 Status CudaRunner::write_block(BlockId block, std::span<const std::byte> content) {
-  return workspace_->write_block(stream_, block, content);
+  return cuda::write_block(stream_, workspace_->pool(), block, content);
 }
 
 // The choice of algorithms is measured, so bits are those of one process.

@@ -8,7 +8,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "engine/cuda/device_workspace.h"
 #include "engine/step_runner.h"
-#include "model/cuda/load_decoder.h"
+#include "engine/cuda/device_model.h"
 
 namespace crible::cuda {
 

@@ -1,15 +1,11 @@
 #include "engine/cuda/device_workspace.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 
-#include "base/check.h"
-#include "device/cuda/cuda_status.h"
+#include "engine/cuda/block_transfer.h"
 #include "engine/workspace.h"
 
 namespace crible::cuda {
-namespace {
 
 StepLimits step_limits(const EngineConfig& resolved) {
   const int64_t sequences = DecodeGraphs::most_padded_rows(resolved.max_num_seqs);
@@ -28,6 +24,8 @@ DecoderOptions decoder_options(const EngineConfig& resolved) {
 DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary) {
   return {.max_rows = step_limits(resolved).max_logit_rows, .vocabulary = vocabulary, .max_logprobs = kMaxLogprobs};
 }
+
+namespace {
 
 int64_t logits_bytes(const EngineConfig& resolved, int64_t vocabulary) {
   return step_limits(resolved).max_logit_rows * vocabulary * static_cast<int64_t>(sizeof(float));
@@ -77,7 +75,7 @@ DeviceWorkspace::DeviceWorkspace(const EngineConfig& resolved, Decoder decoder, 
 
 Status DeviceWorkspace::enqueue(const CudaStream& stream, std::span<const ScheduledSequence> entries,
                                 std::span<const BlockCopy> copies) {
-  CRIBLE_RETURN_IF_ERROR(copy_blocks(stream, copies));
+  CRIBLE_RETURN_IF_ERROR(copy_blocks(stream, pool_, copies));
   const BatchView view = batch_.build(entries);
   const auto rows = batch_.sample_rows();
   // Alone, a sampled token has one row; a scored prompt of one token has another.
@@ -112,38 +110,6 @@ StepOutput DeviceWorkspace::results() const {
 
 Result<bool> DeviceWorkspace::capture_next(const CudaStream& stream) {
   return graphs_.capture_next(stream, max_sequences_);
-}
-
-// A block lies in every layer at the same distance from the layer's start.
-Status DeviceWorkspace::copy_blocks(const CudaStream& stream, std::span<const BlockCopy> copies) {
-  const BlockLayout layout = pool_.block_layout();
-  for (const BlockCopy& copy : copies) {
-    CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(
-        pool_.block(copy.to.value), static_cast<size_t>(layout.layer_stride), pool_.block(copy.from.value),
-        static_cast<size_t>(layout.layer_stride), static_cast<size_t>(layout.block_bytes),
-        static_cast<size_t>(layout.layers), cudaMemcpyDeviceToDevice, stream.get()));
-  }
-  return {};
-}
-
-Status DeviceWorkspace::read_block(const CudaStream& stream, BlockId block, std::span<std::byte> content) const {
-  const BlockLayout layout = pool_.block_layout();
-  CHECK(std::ssize(content) == layout.block_bytes * layout.layers, "a block has {} bytes", content.size());
-  CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(
-      content.data(), static_cast<size_t>(layout.block_bytes), pool_.block(block.value),
-      static_cast<size_t>(layout.layer_stride), static_cast<size_t>(layout.block_bytes),
-      static_cast<size_t>(layout.layers), cudaMemcpyDeviceToHost, stream.get()));
-  return stream.synchronize();
-}
-
-Status DeviceWorkspace::write_block(const CudaStream& stream, BlockId block, std::span<const std::byte> content) {
-  const BlockLayout layout = pool_.block_layout();
-  CHECK(std::ssize(content) == layout.block_bytes * layout.layers, "a block has {} bytes", content.size());
-  CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpy2DAsync(
-      pool_.block(block.value), static_cast<size_t>(layout.layer_stride), content.data(),
-      static_cast<size_t>(layout.block_bytes), static_cast<size_t>(layout.block_bytes),
-      static_cast<size_t>(layout.layers), cudaMemcpyHostToDevice, stream.get()));
-  return stream.synchronize();
 }
 
 }  // namespace crible::cuda

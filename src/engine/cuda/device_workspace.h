@@ -18,6 +18,11 @@
 
 namespace crible::cuda {
 
+// What the settings ask of the decoder and the sampler.
+StepLimits step_limits(const EngineConfig& resolved);
+DecoderOptions decoder_options(const EngineConfig& resolved);
+DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary);
+
 class DeviceWorkspace {
  public:
   // Without weights and runtime.
@@ -34,10 +39,6 @@ class DeviceWorkspace {
   // Captures the graph of one more batch size; false if all are there.
   Result<bool> capture_next(const CudaStream& stream);
 
-  // Bytes of one block in all layers, on the host. Waits for the GPU.
-  Status read_block(const CudaStream& stream, BlockId block, std::span<std::byte> content) const;
-  Status write_block(const CudaStream& stream, BlockId block, std::span<const std::byte> content);
-
   const Batch& batch() const { return batch_; }
   const KvPool& pool() const { return pool_; }
   const Decoder& decoder() const { return decoder_; }
@@ -45,7 +46,6 @@ class DeviceWorkspace {
  private:
   DeviceWorkspace(const EngineConfig& resolved, Decoder decoder, KvPool pool, StepBatch arrays, DeviceBuffer logits,
                   DeviceSampler sampler);
-  Status copy_blocks(const CudaStream& stream, std::span<const BlockCopy> copies);
   Status forward(const CudaStream& stream, const BatchView& view, bool decodes_only);
 
   Batch batch_;

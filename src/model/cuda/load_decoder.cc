@@ -1,37 +1,46 @@
 #include "model/cuda/load_decoder.h"
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
 #include <functional>
 #include <optional>
 #include <vector>
 
+#include "base/units.h"
+#include "device/cuda/device_scope.h"
+#include "model/cuda/tensor_parallel/matrix_cut.h"
 #include "model/cuda/weight_upload.h"
 #include "model/rope_config.h"
 
 namespace crible::cuda {
 namespace {
 
-// A matrix of a layer as checkpoints name it, and the rows that it takes of the decoder's.
+// What of the host's memory the parts of matrices may take that are copied before they are sent.
+constexpr int64_t kMostCopiedBytes = 2 * kGiB;
+
+// A matrix of a layer as checkpoints name it.
 struct LayerPart {
   const char* name;
   DeviceMatrix DecoderLayer::*matrix;
-  int64_t first_row, rows, columns;
+  WeightPart part;
+  int64_t rows, columns;
 };
 std::vector<LayerPart> layer_parts(const DecoderShape& s) {
   const int64_t q = s.query_size();
   const int64_t kv = s.kv_size();
-  return {{"attn_q", &DecoderLayer::qkv, 0, q, s.embedding},
-          {"attn_k", &DecoderLayer::qkv, q, kv, s.embedding},
-          {"attn_v", &DecoderLayer::qkv, q + kv, kv, s.embedding},
-          {"attn_output", &DecoderLayer::output, 0, s.embedding, q}};
+  return {{"attn_q", &DecoderLayer::qkv, WeightPart::kQuery, q, s.embedding},
+          {"attn_k", &DecoderLayer::qkv, WeightPart::kKey, kv, s.embedding},
+          {"attn_v", &DecoderLayer::qkv, WeightPart::kValue, kv, s.embedding},
+          {"attn_output", &DecoderLayer::output, WeightPart::kOutput, s.embedding, q}};
 }
 // Of a dense layer's feed-forward block, or of each expert's.
 std::vector<LayerPart> feed_forward_parts(const DecoderShape& s) {
   const bool dense = s.experts == 0;
   const int64_t hidden = dense ? s.feed_forward : s.expert_feed_forward;
-  return {{dense ? "ffn_gate" : "ffn_gate_exps", &DecoderLayer::gate_up, 0, hidden, s.embedding},
-          {dense ? "ffn_up" : "ffn_up_exps", &DecoderLayer::gate_up, hidden, hidden, s.embedding},
-          {dense ? "ffn_down" : "ffn_down_exps", &DecoderLayer::down, 0, s.embedding, hidden}};
+  return {{dense ? "ffn_gate" : "ffn_gate_exps", &DecoderLayer::gate_up, WeightPart::kGate, hidden, s.embedding},
+          {dense ? "ffn_up" : "ffn_up_exps", &DecoderLayer::gate_up, WeightPart::kUp, hidden, s.embedding},
+          {dense ? "ffn_down" : "ffn_down_exps", &DecoderLayer::down, WeightPart::kDown, s.embedding, hidden}};
 }
 std::string tensor_name(int64_t layer, const char* part, const char* ending) {
   return fmt::format("blk.{}.{}.{}", layer, part, ending);
@@ -44,10 +53,10 @@ class FoundWeights {
   explicit FoundWeights(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   Status find(const DecoderShape& s) {
-    CRIBLE_RETURN_IF_ERROR(matrix("token_embd.weight", s.vocabulary, s.embedding, 0,
+    CRIBLE_RETURN_IF_ERROR(matrix("token_embd.weight", s.vocabulary, s.embedding, WeightPart::kEmbedding,
                                   [](const DecoderWeights& w) { return w.embedding(); }));
     if (!s.tied) {
-      CRIBLE_RETURN_IF_ERROR(matrix("output.weight", s.vocabulary, s.embedding, 0,
+      CRIBLE_RETURN_IF_ERROR(matrix("output.weight", s.vocabulary, s.embedding, WeightPart::kHead,
                                     [](const DecoderWeights& w) { return w.head(); }));
     }
     unquantised_ = matrices_.size();
@@ -66,33 +75,69 @@ class FoundWeights {
     return first;
   }
 
-  Status upload(const DecoderWeights& weights, int threads) const {
-    std::vector<MatrixUpload> uploads;
+  // What the plan gives that rank. All of it is checked before anything is read.
+  Status upload(const ShardPlan& plan, int64_t rank, const DecoderWeights& weights, int threads) const {
     for (const Matrix& m : matrices_) {
-      uploads.push_back({checkpoint_.path() + ": " + m.name, m.source, m.target(weights), m.first_row});
-      CRIBLE_RETURN_IF_ERROR(check_upload(uploads.back()));
+      const Shard shard = plan.shard(m.part, rank);
+      const std::string name = name_of(m);
+      CRIBLE_RETURN_IF_ERROR(check_upload({name, m.source, m.target(weights), first_row(m, plan, rank)}));
+      CRIBLE_RETURN_IF_ERROR(check_cut(m.source, shard.rows, shard.columns, name));
     }
-    for (const Vector& v : vectors_) CRIBLE_RETURN_IF_ERROR(upload_vector(v.target(weights), v.values));
-    return upload_matrices(uploads, threads);
+    for (const Vector& v : vectors_) {
+      const auto count = std::ssize(v.values);
+      const Shard shard = v.part ? plan.shard(*v.part, rank) : Shard{.rows = {0, count}, .columns = {}, .target_row = 0};
+      const auto values = std::span(v.values).subspan(static_cast<size_t>(shard.rows.first),
+                                                      static_cast<size_t>(shard.rows.count));
+      CRIBLE_RETURN_IF_ERROR(upload_vector(v.target(weights) + shard.target_row, values));
+    }
+    return upload_cut(plan, rank, weights, threads);
   }
 
  private:
   struct Matrix {
     std::string name;
     StoredMatrix source;
-    int64_t first_row;
+    WeightPart part;
     std::function<DeviceMatrix(const DecoderWeights&)> target;
     bool router = false;  // BF16 whatever the others are
+    int64_t expert = 0;   // of a stack
   };
   struct Vector {
     std::vector<float> values;
     std::function<__nv_bfloat16*(const DecoderWeights&)> target;
+    std::optional<WeightPart> part;  // whose bias it is; none: every rank has all of it
   };
 
+  std::string name_of(const Matrix& m) const { return checkpoint_.path() + ": " + m.name; }
+  static int64_t first_row(const Matrix& m, const ShardPlan& plan, int64_t rank) {
+    const DecoderShape own = plan.shape_of(rank);
+    const int64_t expert_rows = m.part == WeightPart::kDown ? own.embedding : 2 * own.expert_feed_forward;
+    return m.expert * expert_rows + plan.shard(m.part, rank).target_row;
+  }
+  Status upload_cut(const ShardPlan& plan, int64_t rank, const DecoderWeights& weights, int threads) const {
+    std::vector<MatrixUpload> uploads;
+    std::vector<CutMatrix> cuts;
+    int64_t copied_bytes = 0;
+    for (const Matrix& m : matrices_) {
+      const Shard shard = plan.shard(m.part, rank);
+      if (shard.rows.count == 0) continue;  // a share of the head beyond a small vocabulary
+      CRIBLE_TRY(CutMatrix cut, cut_matrix(m.source, shard.rows, shard.columns, name_of(m)));
+      copied_bytes += cut.copied_bytes;
+      uploads.push_back({name_of(m), cut.matrix, m.target(weights), first_row(m, plan, rank)});
+      cuts.push_back(std::move(cut));
+      if (copied_bytes < kMostCopiedBytes) continue;
+      CRIBLE_RETURN_IF_ERROR(upload_matrices(uploads, threads));
+      uploads.clear();
+      cuts.clear();
+      copied_bytes = 0;
+    }
+    return upload_matrices(uploads, threads);
+  }
+
   template <typename Target>
-  Status matrix(std::string name, int64_t rows, int64_t columns, int64_t first_row, Target target) {
+  Status matrix(std::string name, int64_t rows, int64_t columns, WeightPart part, Target target) {
     CRIBLE_TRY(StoredMatrix source, checkpoint_.stored(name, rows, columns));
-    matrices_.push_back({std::move(name), std::move(source), first_row, std::move(target)});
+    matrices_.push_back({std::move(name), std::move(source), part, std::move(target)});
     return {};
   }
   Status feed_forward(const DecoderShape& s, int64_t index) {
@@ -100,7 +145,7 @@ class FoundWeights {
       return [=](const DecoderWeights& w) { return w.layers()[place].*member; };
     };
     if (s.experts > 0) {
-      CRIBLE_RETURN_IF_ERROR(matrix(tensor_name(index, "ffn_gate_inp", "weight"), s.experts, s.embedding, 0,
+      CRIBLE_RETURN_IF_ERROR(matrix(tensor_name(index, "ffn_gate_inp", "weight"), s.experts, s.embedding, WeightPart::kRouter,
                                     of_layer(&DecoderLayer::router)));
       matrices_.back().router = true;
     }
@@ -108,24 +153,23 @@ class FoundWeights {
     for (const LayerPart& part : feed_forward_parts(s)) {
       const std::string name = tensor_name(index, part.name, "weight");
       if (s.experts == 0) {
-        CRIBLE_RETURN_IF_ERROR(matrix(name, part.rows, part.columns, part.first_row, of_layer(part.matrix)));
+        CRIBLE_RETURN_IF_ERROR(matrix(name, part.rows, part.columns, part.part, of_layer(part.matrix)));
         continue;
       }
       CRIBLE_TRY(std::vector<StoredMatrix> stack,
                  checkpoint_.stored_experts(name, count, part.rows, part.columns));
-      const bool gate_or_up = part.matrix == &DecoderLayer::gate_up;
-      const int64_t expert_rows = (gate_or_up ? 2 : 1) * part.rows;
       for (int64_t e = 0; e < count; ++e) {
         matrices_.push_back({fmt::format("{} of expert {}", name, e), std::move(stack[static_cast<size_t>(e)]),
-                             e * expert_rows + part.first_row, of_layer(part.matrix)});
+                             part.part, of_layer(part.matrix), /*router=*/false, e});
       }
     }
     return {};
   }
   template <typename Target>
-  Status vector(const std::string& name, int64_t elements, Target target) {
+  Status vector(const std::string& name, int64_t elements, Target target,
+                std::optional<WeightPart> part = std::nullopt) {
     CRIBLE_TRY(std::vector<float> values, checkpoint_.vector(name, elements));
-    vectors_.push_back({std::move(values), std::move(target)});
+    vectors_.push_back({std::move(values), std::move(target), part});
     return {};
   }
   Status layer(const DecoderShape& s, int64_t index) {
@@ -136,13 +180,12 @@ class FoundWeights {
     };
     for (const LayerPart& part : layer_parts(s)) {
       CRIBLE_RETURN_IF_ERROR(
-          matrix(tensor_name(index, part.name, "weight"), part.rows, part.columns, part.first_row,
+          matrix(tensor_name(index, part.name, "weight"), part.rows, part.columns, part.part,
                  [=, member = part.matrix](const DecoderWeights& w) { return w.layers()[place].*member; }));
       if (!s.qkv_bias || part.matrix != &DecoderLayer::qkv) continue;
       CRIBLE_RETURN_IF_ERROR(vector(tensor_name(index, part.name, "bias"), part.rows,
-                                    [=, first = part.first_row](const DecoderWeights& w) {
-                                      return w.layers()[place].qkv_bias + first;
-                                    }));
+                                    [=](const DecoderWeights& w) { return w.layers()[place].qkv_bias; },
+                                    part.part));
     }
     CRIBLE_RETURN_IF_ERROR(feed_forward(s, index));
     CRIBLE_RETURN_IF_ERROR(norm("attn_norm", &DecoderLayer::attention_norm, s.embedding));
@@ -168,6 +211,19 @@ Result<RopeTable> rope_table(Checkpoint& checkpoint, const DecoderDescription& d
 WeightFormat nearest_format(const DecoderShape& shape, WeightFormat format) {
   if (shape.experts == 0 || format_fits(shape, format)) return format;
   return format.type == WeightType::kFp8 ? WeightFormat(WeightType::kFp8) : WeightFormat();
+}
+
+// On every GPU before anything is read: what does not fit is said at once.
+Result<std::vector<DecoderWeights>> allocate_shares(const ShardPlan& plan, WeightFormat format,
+                                                    std::span<const int> devices) {
+  if (plan.ranks() > 1) CRIBLE_RETURN_IF_ERROR(plan.fits(format));
+  std::vector<DecoderWeights> ranks;
+  for (size_t r = 0; r < devices.size(); ++r) {
+    const DeviceScope scope(devices[r]);
+    CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(plan.shape_of(static_cast<int64_t>(r)), format));
+    ranks.push_back(std::move(weights));
+  }
+  return ranks;
 }
 
 }  // namespace
@@ -209,28 +265,48 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
                       .normalise_experts = c.normalise_experts};
 }
 
-Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
-                                           std::optional<WeightFormat> format, int threads) {
+Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderDescription& description,
+                                          std::optional<WeightFormat> format, std::span<const int> devices,
+                                          int threads) {
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
+  CRIBLE_TRY(const ShardPlan plan, ShardPlan::create(shape, std::ssize(devices)));
   FoundWeights found(checkpoint);
   CRIBLE_RETURN_IF_ERROR(found.find(shape));
   CRIBLE_TRY(RopeTable rope, rope_table(checkpoint, description, shape));
   CRIBLE_RETURN_IF_ERROR(checkpoint.check_all_taken());
-  CRIBLE_TRY(DecoderWeights weights,
-             DecoderWeights::allocate(shape, format.value_or(nearest_format(shape, found.kept()))));
-  CRIBLE_RETURN_IF_ERROR(found.upload(weights, threads));
+  CRIBLE_TRY(std::vector<DecoderWeights> ranks,
+             allocate_shares(plan, format.value_or(nearest_format(shape, found.kept())), devices));
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    const DeviceScope scope(devices[r]);
+    CRIBLE_RETURN_IF_ERROR(found.upload(plan, static_cast<int64_t>(r), ranks[r], threads));
+  }
   checkpoint.release();
-  return LoadedDecoder{std::move(weights), std::move(rope)};
+  return DecoderShares{std::move(ranks), std::move(rope)};
 }
 
-Result<LoadedDecoder> dummy_decoder_weights(const CudaStream& stream, const Checkpoint& checkpoint,
-                                            const DecoderDescription& description, WeightFormat format) {
+Result<DecoderShares> dummy_decoder_shares(const Checkpoint& checkpoint, const DecoderDescription& description,
+                                           WeightFormat format, std::span<const int> devices) {
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
-  CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(shape, format));
-  weights.fill_random(stream, 1);
+  CRIBLE_TRY(const ShardPlan plan, ShardPlan::create(shape, std::ssize(devices)));
+  CRIBLE_TRY(std::vector<DecoderWeights> ranks, allocate_shares(plan, format, devices));
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    const DeviceScope scope(devices[r]);
+    CRIBLE_TRY(const CudaStream stream, CudaStream::create());
+    // The same seed on every rank: what all of them hold must be equal.
+    ranks[r].fill_random(stream, 1);
+    CRIBLE_RETURN_IF_ERROR(stream.synchronize());
+  }
   RopeTable rope = make_rope_table(description.config.rope, shape.head_size, shape.context_length, {});
-  CRIBLE_RETURN_IF_ERROR(stream.synchronize());
-  return LoadedDecoder{std::move(weights), std::move(rope)};
+  return DecoderShares{std::move(ranks), std::move(rope)};
+}
+
+Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
+                                           std::optional<WeightFormat> format, int threads) {
+  int device = 0;
+  CRIBLE_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  CRIBLE_TRY(DecoderShares whole,
+             load_decoder_shares(checkpoint, description, format, std::span<const int>(&device, 1), threads));
+  return LoadedDecoder{std::move(whole.ranks[0]), std::move(whole.rope)};
 }
 
 WeightFormat configured_format(const QuantizationScheme& scheme, const DecoderShape& shape) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "model/checkpoint.h"
@@ -17,6 +19,12 @@ struct LoadedDecoder {
   RopeTable rope;
 };
 
+// One rank of a tensor-parallel group per GPU.
+struct DecoderShares {
+  std::vector<DecoderWeights> ranks;
+  RopeTable rope;
+};
+
 Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDescription& description);
 
 // format: of the layers' matrices. Without one, that which keeps them as the checkpoint has them: 4 bits
@@ -26,9 +34,14 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
 // any matrix is read. threads: 0 for as many as there is use for.
 Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const DecoderDescription& description,
                                            std::optional<WeightFormat> format, int threads = 0);
-// The same model with made-up weights, and no tensor read: --load-format dummy.
-Result<LoadedDecoder> dummy_decoder_weights(const CudaStream& stream, const Checkpoint& checkpoint,
-                                            const DecoderDescription& description, WeightFormat format);
+// The same divided over GPUs as ShardPlan says, rank r on devices[r]: each GPU holds its share and no more, and
+// memory for all shares is taken before anything is read.
+Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderDescription& description,
+                                          std::optional<WeightFormat> format, std::span<const int> devices,
+                                          int threads = 0);
+// The same with made-up weights, and no tensor read: --load-format dummy.
+Result<DecoderShares> dummy_decoder_shares(const Checkpoint& checkpoint, const DecoderDescription& description,
+                                           WeightFormat format, std::span<const int> devices);
 // What dummy weights stand for: the format of the checkpoint that its configuration describes.
 WeightFormat configured_format(const QuantizationScheme& scheme, const DecoderShape& shape);
 

@@ -21,23 +21,6 @@ struct Strip {
   Range bytes;  // within a row
 };
 
-std::byte* allocate(CutMatrix& cut, int64_t bytes) {
-  cut.storage.push_back(std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes)));
-  cut.copied_bytes += bytes;
-  return cut.storage.back().get();
-}
-
-// Whole rows stay where they are.
-const std::byte* take(CutMatrix& cut, const Strip& strip) {
-  const std::byte* first = strip.data + strip.rows.first * strip.row_bytes + strip.bytes.first;
-  if (strip.bytes.count == strip.row_bytes) return first;
-  std::byte* copy = allocate(cut, strip.rows.count * strip.bytes.count);
-  for (int64_t r = 0; r < strip.rows.count; ++r) {
-    std::memcpy(copy + r * strip.bytes.count, first + r * strip.row_bytes, static_cast<size_t>(strip.bytes.count));
-  }
-  return copy;
-}
-
 Range times(const Range& range, int64_t factor) { return {range.first * factor, range.count * factor}; }
 
 // In units of `unit` elements; nothing where the range is no whole number of them.
@@ -59,8 +42,9 @@ tl::unexpected<Error> divided(const std::string& name, const char* dimension, co
 
 class Cutter {
  public:
-  Cutter(const Range& rows, const Range& columns, const std::string& name)
-      : rows_(rows), columns_(columns), name_(name) {}
+  // copies: false where only the rectangle's edges are checked.
+  Cutter(const Range& rows, const Range& columns, const std::string& name, bool copies)
+      : rows_(rows), columns_(columns), name_(name), copies_(copies) {}
 
   Result<CutMatrix> operator()(const MatrixSource& source) {
     const int64_t block = dtype_block_size(source.dtype);
@@ -70,7 +54,7 @@ class Cutter {
     }
     const int64_t row_bytes = dtype_row_bytes(source.dtype, source.columns);
     MatrixSource part = {.dtype = source.dtype, .rows = rows_.count, .columns = columns_.count, .data = nullptr};
-    part.data = take(cut_, {source.data, row_bytes, rows_, times(*blocks, dtype_block_bytes(source.dtype))});
+    part.data = take({source.data, row_bytes, rows_, times(*blocks, dtype_block_bytes(source.dtype))});
     return finish(part);
   }
 
@@ -90,7 +74,7 @@ class Cutter {
     ScaledFp8 part = source;
     part.rows = rows_.count;
     part.columns = columns_.count;
-    part.values = take(cut_, {source.values, source.columns, rows_, columns_});
+    part.values = take({source.values, source.columns, rows_, columns_});
     if (one_row) part.block_rows = rows_.count;
     if (one_column) part.block_columns = columns_.count;
     part.scales = take_scales(source.scales, one_column ? 1 : ceil_div(source.columns, source.block_columns),
@@ -109,19 +93,32 @@ class Cutter {
     const Range row_bytes = times(*row_words, kWordBytes);
     const int64_t all_row_bytes = source.rows * source.bits / kWordBits * kWordBytes;
     if (source.layout == GroupQuantised::Layout::kAwq) {
-      part.qweight = take(cut_, {source.qweight, all_row_bytes, columns_, row_bytes});
+      part.qweight = take({source.qweight, all_row_bytes, columns_, row_bytes});
     } else {
       const std::optional<Range> words = in_units(times(columns_, source.bits), kWordBits);
       if (!words) return divided(name_, "columns", columns_, fmt::format("a word of {}-bit values", source.bits));
-      part.qweight = take(cut_, {source.qweight, source.rows * kWordBytes, *words, times(rows_, kWordBytes)});
+      part.qweight = take({source.qweight, source.rows * kWordBytes, *words, times(rows_, kWordBytes)});
     }
     CRIBLE_TRY(const Range groups, take_groups(source, part));
-    part.qzeros = take(cut_, {source.qzeros, all_row_bytes, groups, row_bytes});
+    part.qzeros = take({source.qzeros, all_row_bytes, groups, row_bytes});
     part.scales = take_scales(source.scales, source.rows, groups, rows_);
     return finish(part);
   }
 
  private:
+  // Whole rows stay where they are.
+  const std::byte* take(const Strip& strip) {
+    const std::byte* first = strip.data + strip.rows.first * strip.row_bytes + strip.bytes.first;
+    if (!copies_ || strip.bytes.count == strip.row_bytes) return first;
+    const int64_t bytes = strip.rows.count * strip.bytes.count;
+    cut_.storage.push_back(std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes)));
+    cut_.copied_bytes += bytes;
+    std::byte* copy = cut_.storage.back().get();
+    for (int64_t r = 0; r < strip.rows.count; ++r) {
+      std::memcpy(copy + r * strip.bytes.count, first + r * strip.row_bytes, static_cast<size_t>(strip.bytes.count));
+    }
+    return copy;
+  }
   // The groups that the columns are of. Mixed ones stay all, each column naming its own.
   Result<Range> take_groups(const GroupQuantised& source, GroupQuantised& part) {
     if (!groups_in_order(source)) {
@@ -142,7 +139,7 @@ class Cutter {
   }
   FloatView take_scales(const FloatView& scales, int64_t width, const Range& rows, const Range& columns) {
     const int64_t bytes = dtype_block_bytes(scales.dtype());
-    return {scales.dtype(), take(cut_, {scales.data(), width * bytes, rows, times(columns, bytes)})};
+    return {scales.dtype(), take({scales.data(), width * bytes, rows, times(columns, bytes)})};
   }
   template <typename Source>
   CutMatrix finish(const Source& part) {
@@ -153,6 +150,7 @@ class Cutter {
   Range rows_;
   Range columns_;
   const std::string& name_;
+  bool copies_;
   CutMatrix cut_ = {.matrix = MatrixSource{}, .storage = {}, .copied_bytes = 0};
 };
 
@@ -165,12 +163,18 @@ int64_t columns_of(const StoredMatrix& matrix) {
 
 }  // namespace
 
+Status check_cut(const StoredMatrix& matrix, const Range& rows, const Range& columns, const std::string& name) {
+  const Result<CutMatrix> cut = std::visit(Cutter(rows, columns, name, /*copies=*/false), matrix);
+  if (!cut) return tl::unexpected<Error>(cut.error());
+  return {};
+}
+
 Result<CutMatrix> cut_matrix(const StoredMatrix& matrix, const Range& rows, const Range& columns,
                              const std::string& name) {
   CHECK(rows.first >= 0 && rows.end() <= rows_of(matrix) && columns.first >= 0 && columns.end() <= columns_of(matrix),
         "{}: rows {} to {} and columns {} to {} of {} x {}", name, rows.first, rows.end(), columns.first,
         columns.end(), rows_of(matrix), columns_of(matrix));
-  return std::visit(Cutter(rows, columns, name), matrix);
+  return std::visit(Cutter(rows, columns, name, /*copies=*/true), matrix);
 }
 
 }  // namespace crible::cuda

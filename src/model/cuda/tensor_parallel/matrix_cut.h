@@ -20,6 +20,8 @@ struct CutMatrix {
   int64_t copied_bytes = 0;
 };
 
+// OK where cut_matrix() succeeds; reads no weights.
+Status check_cut(const StoredMatrix& matrix, const Range& rows, const Range& columns, const std::string& name);
 // kUnsupported with `name` where the edge of the rectangle would divide what belongs together.
 Result<CutMatrix> cut_matrix(const StoredMatrix& matrix, const Range& rows, const Range& columns,
                              const std::string& name);

@@ -26,7 +26,7 @@ bool divides(const DecoderShape& s, int64_t ranks) {
 std::string possible_ranks(const DecoderShape& s) {
   std::string list;
   for (int64_t n = 1; n <= kMostRanks; ++n) {
-    if (divides(s, n)) list += (list.empty() ? "" : ", ") + std::to_string(n);
+    if (n == 1 || divides(s, n)) list += (list.empty() ? "" : ", ") + std::to_string(n);
   }
   return list;
 }
@@ -57,6 +57,7 @@ Result<ShardPlan> ShardPlan::create(const DecoderShape& whole, int64_t ranks) {
   };
   if (ranks < 1) return fail(ErrorCode::kInvalidArgument, "tensor-parallel-size is {}; use 1 or more", ranks);
   CHECK(whole.ranks == 1, "a share of {} is divided again", whole.ranks);
+  if (ranks == 1) return ShardPlan(whole, ranks);
   if (whole.heads % ranks != 0) return refuse(fmt::format("the {} query heads", whole.heads));
   if (!kv_heads_divide(whole, ranks)) {
     return refuse(fmt::format("the {} KV heads, nor is it a multiple of them", whole.kv_heads));
