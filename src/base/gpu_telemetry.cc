@@ -173,11 +173,11 @@ std::vector<int> GpuTelemetry::visible(const char* cuda_visible_devices) const {
   return gpus;
 }
 
-std::vector<int> GpuTelemetry::of_process(pid_t pid) const {
+std::vector<int> GpuTelemetry::of_process(pid_t pid, int64_t uses) const {
   std::vector<int> gpus = used_by(pid);
   if (!gpus.empty()) return gpus;
   gpus = visible(std::getenv("CUDA_VISIBLE_DEVICES"));
-  if (gpus.size() > 1) gpus.resize(1);
+  if (std::ssize(gpus) > uses) gpus.resize(static_cast<size_t>(uses));
   return gpus;
 }
 

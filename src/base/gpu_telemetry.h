@@ -84,8 +84,8 @@ class GpuTelemetry {
   // in CUDA, the first word that names no GPU ends the list. CUDA numbers equal GPUs as NVML does.
   std::vector<int> visible(const char* cuda_visible_devices) const;
   // The GPUs that a process of this environment computes on: by its number where the driver shows it, else the
-  // first one visible, which is where a CUDA program begins.
-  std::vector<int> of_process(pid_t pid) const;
+  // first ones visible, which is where a CUDA program begins; as many as it is known to use.
+  std::vector<int> of_process(pid_t pid, int64_t uses = 1) const;
 
  private:
   struct Device {

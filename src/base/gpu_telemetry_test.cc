@@ -151,6 +151,8 @@ TEST(GpuTelemetry, AProcessThatTheDriverDoesNotShowIsOnTheFirstVisibleGpu) {
   const GpuTelemetry telemetry = opened();
   ::setenv("CUDA_VISIBLE_DEVICES", "1,0", 1);
   EXPECT_THAT(telemetry.of_process(77), ElementsAre(1));
+  EXPECT_THAT(telemetry.of_process(77, 2), ElementsAre(1, 0));
+  EXPECT_THAT(telemetry.of_process(77, 3), ElementsAre(1, 0)) << "no more are visible";
   ::setenv("CUDA_VISIBLE_DEVICES", "0,1", 1);
   EXPECT_THAT(telemetry.of_process(55), ElementsAre(1)) << "the driver knows better";
   ::setenv("CUDA_VISIBLE_DEVICES", "", 1);

@@ -93,6 +93,9 @@ Section method(const ReportContext& context) {
         {Mark::kNone,
          {text(scribe.say(rule, {scribe.numbers().percent(context.study.spec.equivalence_margin)}))}});
   }
+  if (is_reported(context.study, *study::find_metric("gpu_throttled_share"))) {
+    rules.items.push_back({Mark::kNone, {text(scribe.say(Phrase::kMethodGpu))}});
+  }
   section.blocks.push_back(std::move(rules));
 
   Table scenarios;
@@ -114,6 +117,7 @@ Section method(const ReportContext& context) {
                      {scribe.say(Phrase::kBetter)},
                      {scribe.say(Phrase::kDefinition)}};
   for (const study::MetricInfo& info : study::metric_table()) {
+    if (!is_reported(context.study, info)) continue;
     const std::string name(info.name);
     const std::string unit = scribe.metric_unit(name);
     const bool lower = info.direction == study::Direction::kLowerIsBetter;

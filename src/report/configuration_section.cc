@@ -56,6 +56,7 @@ Table metric_table(const ReportContext& context, const study::ConfigurationResul
                    {"n", Align::kRight},
                    {scribe.say(Phrase::kTrials)}};
   for (const study::MetricInfo& info : study::metric_table()) {
+    if (!is_reported(context.study, info)) continue;
     const std::string metric(info.name);
     const study::MetricSummary* summary = find_summary(configuration, metric);
     std::vector<Cell> row = {{{text(scribe.metric_column(metric))}}};

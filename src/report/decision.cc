@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kExpectedMetrics[] = {
     "ttft_miss_ms", "ttft_hit_ms",       "ttft_repeat_ms",      "ttft_ms",
     "itl_ms",       "e2el_ms",           "output_tokens_per_s", "latency_slope",
-    "error_rate",   "device_memory_mib", "server_resident_mib"};
+    "error_rate",   "device_memory_mib", "server_resident_mib", "energy_per_output_token_j"};
 
 Table expected_metrics(const ReportContext& context, const study::ConfigurationResult& configuration) {
   const Scribe& scribe = context.scribe;
@@ -21,6 +21,7 @@ Table expected_metrics(const ReportContext& context, const study::ConfigurationR
                    {"n", Align::kRight}};
   for (const char* metric : kExpectedMetrics) {
     const study::MetricSummary* summary = find_summary(configuration, metric);
+    if (!is_reported(context.study, *study::find_metric(metric))) continue;
     table.rows.push_back(
         {{{text(scribe.metric_label(metric))}},
          {scribe.estimate(metric, summary, true)},

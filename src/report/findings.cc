@@ -143,6 +143,13 @@ std::optional<double> statistic_of(const study::MetricSummary& summary, const st
   return std::nullopt;
 }
 
+bool is_reported(const study::StudyResult& study, const study::MetricInfo& metric) {
+  return !metric.of_gpu ||
+         std::any_of(study.configurations.begin(), study.configurations.end(), [&](const auto& configuration) {
+           return find_summary(configuration, std::string(metric.name)) != nullptr;
+         });
+}
+
 bool has_scenario(const study::StudyResult& study, const std::string& name) {
   return std::any_of(study.spec.scenarios.begin(), study.spec.scenarios.end(),
                      [&](const study::ScenarioSpec& scenario) { return scenario.name == name; });
@@ -150,7 +157,8 @@ bool has_scenario(const study::StudyResult& study, const std::string& name) {
 
 bool is_secondary_metric(const std::string& metric) {
   static constexpr std::string_view kSecondary[] = {
-      "ttft_from_send_ms", "ttfo_ms", "icl_ms", "acceleration", "request_throughput", "device_memory_share"};
+      "ttft_from_send_ms",   "ttfo_ms",     "icl_ms",           "acceleration",   "request_throughput",
+      "device_memory_share", "gpu_power_w", "gpu_power_peak_w", "gpu_memory_mib", "gpu_throttled_share"};
   return std::find(std::begin(kSecondary), std::end(kSecondary), metric) != std::end(kSecondary);
 }
 

@@ -63,6 +63,9 @@ const study::MetricSummary* find_summary(const study::ConfigurationResult& confi
 // The reference's statistic of a summary; nothing when the sample does not support it.
 std::optional<double> statistic_of(const study::MetricSummary& summary, const std::string& statistic);
 
+// Metrics of GPUs stand in the report only where some configuration has a value; the others always do.
+bool is_reported(const study::StudyResult& study, const study::MetricInfo& metric);
+
 bool has_scenario(const study::StudyResult& study, const std::string& name);
 
 // Metrics that restate another one, or whose ratio flatters a slow MISS: they stand in the tables

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "report/findings.h"
 #include "report/settings.h"
 
 namespace crible::report {
@@ -58,7 +59,7 @@ Json load_curve(const std::vector<study::LoadPoint>& points) {
   return curve;
 }
 
-Json configuration(const study::ConfigurationResult& value) {
+Json configuration(const study::StudyResult& study, const study::ConfigurationResult& value) {
   Json adjustments = Json::array();
   for (const study::AdjustmentRecord& adjustment : value.adjustments) {
     adjustments.push_back({{"knob", adjustment.knob},
@@ -67,7 +68,11 @@ Json configuration(const study::ConfigurationResult& value) {
                            {"reason", adjustment.reason}});
   }
   Json metrics = Json::object();
-  for (const auto& [name, metric] : value.metrics) metrics[name] = metric ? summary(*metric) : Json(nullptr);
+  for (const auto& [name, metric] : value.metrics) {
+    const study::MetricInfo* info = study::find_metric(name);
+    if (info != nullptr && !is_reported(study, *info)) continue;
+    metrics[name] = metric ? summary(*metric) : Json(nullptr);
+  }
   Json scenarios = Json::object();
   for (const auto& [scenario, by_metric] : value.by_scenario) {
     scenarios[scenario] = Json::object();
@@ -220,7 +225,7 @@ Json study_object(const study::StudyResult& study) {
 std::string render_json(const study::StudyResult& study) {
   Json configurations = Json::array();
   for (const study::ConfigurationResult& value : study.configurations)
-    configurations.push_back(configuration(value));
+    configurations.push_back(configuration(study, value));
   const Json report = {{"format_version", kFormatVersion},
                        {"study", study_object(study)},
                        {"machine",

@@ -17,7 +17,7 @@ struct MetricWords {
   std::string_view french_definition;
 };
 
-constexpr std::array<MetricWords, 21> kMetrics{{
+constexpr std::array<MetricWords, 26> kMetrics{{
     {"ttft_miss_ms", "TTFT (MISS)", "TTFT (MISS)",
      "temps jusqu’au premier jeton d’un prompt absent du cache de préfixes"},
     {"ttft_hit_ms", "TTFT (HIT)", "TTFT (HIT)",
@@ -56,6 +56,16 @@ constexpr std::array<MetricWords, 21> kMetrics{{
      "la même, en part de la mémoire du dispositif"},
     {"server_resident_mib", "Server resident memory", "Mémoire résidente du serveur",
      "plus grande mémoire résidente du serveur, côté hôte, pendant un essai"},
+    {"energy_per_output_token_j", "Energy per output token", "Énergie par jeton produit",
+     "énergie prise par les GPU pendant un essai, prompts compris, par jeton de sortie"},
+    {"gpu_power_w", "GPU power", "Puissance des GPU", "puissance moyenne des GPU pendant un essai"},
+    {"gpu_power_peak_w", "GPU peak power", "Puissance de pointe des GPU",
+     "plus grande puissance lue sur les GPU pendant un essai"},
+    {"gpu_memory_mib", "GPU memory", "Mémoire des GPU",
+     "plus grande mémoire des GPU utilisée pendant un essai, telle que leur pilote la compte, tous "
+     "processus confondus"},
+    {"gpu_throttled_share", "GPU throttled", "GPU bridé",
+     "part d’un essai où la limite de puissance, la chaleur ou l’alimentation retenait les horloges"},
 }};
 
 struct Words {

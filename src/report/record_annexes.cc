@@ -83,6 +83,11 @@ Section failures(const ReportContext& context) {
     if (!failure.evidence.empty())
       section.blocks.push_back(CodeBlock{"text", joined_lines(failure.evidence)});
   }
+  for (const study::StudyEvent& event : context.study.events) {
+    if (event.kind != "gpu_busy") continue;
+    section.blocks.push_back(
+        Callout{Tone::kWarning, {text(scribe.say(Phrase::kGpuBusy))}, {{text(event.detail)}}});
+  }
   if (context.study.invalid_trials.empty()) return section;
   Table table;
   table.caption = scribe.say(Phrase::kCaptionInvalid);

@@ -24,7 +24,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr SyntheticKind kKinds[] = {SyntheticKind::kComplete, SyntheticKind::kTroubled,
-                                    SyntheticKind::kSingle, SyntheticKind::kEmpty, SyntheticKind::kHostile};
+                                    SyntheticKind::kSingle, SyntheticKind::kEmpty,   SyntheticKind::kGpu,
+                                    SyntheticKind::kHostile};
 
 study::StudyResult analysed(SyntheticKind kind) {
   auto study = study::analyse(make_synthetic_study(kind));
@@ -191,6 +192,34 @@ TEST(Report, TroubleIsShown) {
   EXPECT_THAT(markdown, HasSubstr("lower max-num-batched-tokens, or raise gpu-memory-utilization"));
   EXPECT_THAT(markdown, HasSubstr("two clocks disagree by 12 ms"));
   EXPECT_THAT(markdown, HasSubstr("Resolve the failure of `safe_conservative`: out of memory, phase: boot."));
+}
+
+TEST(Report, GpusAreShownWhereTheyWereRead) {
+  const study::StudyResult with = analysed(SyntheticKind::kGpu), without = analysed(SyntheticKind::kComplete);
+  const std::string english = markdown_of(with, Language::kEnglish), french = markdown_of(with, Language::kFrench);
+  for (const char* words : {"The GPUs, as their driver reports them", "| Energy per output token, J/token |",
+                            "GPU power, W", "GPU peak power, W", "GPU memory, MiB", "GPU throttled",
+                            "Other work was on a GPU when the study began", "process 42 holds 3 GiB",
+                            "gpu_throttled: in 27.3% of 11 samples", "`energy_per_output_token_j`",
+                            "The GPUs are read through their driver"}) {
+    EXPECT_THAT(english, HasSubstr(words));
+    EXPECT_THAT(markdown_of(without, Language::kEnglish), Not(HasSubstr(words)));
+  }
+  for (const char* words : {"Les GPU, d’après leur pilote", "Énergie par jeton produit, J/jeton", "GPU bridé",
+                            "Un GPU était occupé", "Les GPU sont lus par leur pilote"}) {
+    EXPECT_THAT(french, HasSubstr(words));
+    EXPECT_THAT(markdown_of(without, Language::kFrench), Not(HasSubstr(words)));
+  }
+  const auto metrics_of = [](const study::StudyResult& study) {
+    return nlohmann::json::parse(render_json(study))["configurations"][0]["metrics"];
+  };
+  EXPECT_FALSE(metrics_of(without).contains("gpu_power_w"));
+  EXPECT_NEAR(metrics_of(with)["gpu_power_w"]["mean"].get<double>(), 510, 30);
+  EXPECT_NEAR(metrics_of(with)["gpu_throttled_share"]["p50"].get<double>(), 2.0 / 11, 1e-12);
+  // A configuration without a value beside one that has it is null, not absent.
+  study::StudyResult half = with;
+  half.configurations[0].metrics["gpu_power_w"] = std::nullopt;
+  EXPECT_TRUE(metrics_of(half).at("gpu_power_w").is_null());
 }
 
 TEST(Report, NothingMeasuredDecidesNothing) {

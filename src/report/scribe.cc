@@ -93,7 +93,7 @@ std::string Scribe::metric_unit(const std::string& metric) const {
   const std::string unit(info == nullptr ? "" : info->unit);
   if (language_ == Language::kEnglish) return unit;
   static const std::map<std::string, std::string> kFrenchUnits = {
-      {"tokens/s", "jetons/s"}, {"requests/s", "requêtes/s"}, {"%/request", "%/requête"}, {"MiB", "Mio"}};
+      {"tokens/s", "jetons/s"}, {"requests/s", "requêtes/s"}, {"%/request", "%/requête"}, {"MiB", "Mio"}, {"J/token", "J/jeton"}};
   const auto found = kFrenchUnits.find(unit);
   return found == kFrenchUnits.end() ? unit : found->second;
 }

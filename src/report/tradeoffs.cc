@@ -190,12 +190,25 @@ std::optional<Paragraph> memory_worth(const ReportContext& context) {
   return Paragraph{scribe.compose(phrase, {name_most, memory_most, name_least, memory_least, effect})};
 }
 
+// Energy, power and throttling, as far as any configuration has them.
+std::optional<Table> gpu_table(const ReportContext& context) {
+  std::vector<std::string> metrics;
+  for (const study::MetricInfo& metric : study::metric_table()) {
+    if (metric.of_gpu && is_reported(context.study, metric)) metrics.emplace_back(metric.name);
+  }
+  if (metrics.empty()) return std::nullopt;
+  Table table = metric_columns(context, metrics);
+  table.caption = context.scribe.say(Phrase::kCaptionGpu);
+  return table;
+}
+
 Section throughput_and_memory(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   Section section{"throughput-memory", scribe.say(Phrase::kSectionThroughputMemory), {}, {}};
   section.blocks.push_back(
       metric_columns(context, {"output_tokens_per_s", "request_throughput", "device_memory_mib",
                                "device_memory_share", "server_resident_mib"}));
+  if (auto gpu = gpu_table(context)) section.blocks.push_back(std::move(*gpu));
   if (auto worth = memory_worth(context)) section.blocks.push_back(std::move(*worth));
   add_figure(section.blocks, load_figure(context));
   add_figure(section.blocks, memory_figure(context));

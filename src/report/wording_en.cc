@@ -197,6 +197,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kFigureMemoryCaption, 
      "Bar: largest use seen in any trial. Tick: what the configuration allows itself."},
     {Phrase::kMemoryBudget, "allowed"},
+    {Phrase::kCaptionGpu, "The GPUs, as their driver reports them"},
     {Phrase::kNoObjectives, 
      "The study states no objective: it measures, but decides nothing. Add objectives to its "
      "specification."},
@@ -316,6 +317,10 @@ constexpr PhraseTable kWords{{
     {Phrase::kMethodValidity, 
      "A trial whose load was not delivered as planned is invalid: it is kept and shown, but "
      "not counted."},
+    {Phrase::kMethodGpu, 
+     "The GPUs are read through their driver several times a second. A trial during which heat or the power "
+     "supply slowed them down in more than 2% of the readings is invalid; the power limit is no disturbance "
+     "and counts as throttling only. Energy is that of the GPUs’ own counters."},
     {Phrase::kCaptionScenarios, "Scenarios"},
     {Phrase::kCaptionDefinitions, "Metrics"},
     {Phrase::kDefinition, "Definition"},
@@ -345,6 +350,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kNoContrasts, "No comparison could be made."},
     {Phrase::kNoGates, "The study states no condition."},
     {Phrase::kNoFailures, "No failure was recorded."},
+    {Phrase::kGpuBusy, "Other work was on a GPU when the study began"},
     {Phrase::kFailureTitle, "{0}: {1}, phase: {2}"},
     {Phrase::kFailureTrial, "Trial: {0}"},
     {Phrase::kCaptionInvalid, "Invalid trials, kept but not counted"},

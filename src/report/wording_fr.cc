@@ -211,6 +211,7 @@ constexpr PhraseTable kWords{{
      "Barre\u202f: plus grande utilisation vue dans un essai. Trait\u202f: ce que la configuration "
      "s’autorise."},
     {Phrase::kMemoryBudget, "autorisé"},
+    {Phrase::kCaptionGpu, "Les GPU, d’après leur pilote"},
     {Phrase::kNoObjectives, 
      "L’étude n’énonce aucun objectif\u202f: elle mesure mais ne décide rien. Ajouter des "
      "objectifs à sa spécification."},
@@ -334,6 +335,10 @@ constexpr PhraseTable kWords{{
     {Phrase::kMethodValidity, 
      "Un essai dont la charge n’a pas été livrée comme prévu est non valide\u202f: il est conservé "
      "et montré, mais non compté."},
+    {Phrase::kMethodGpu, 
+     "Les GPU sont lus par leur pilote plusieurs fois par seconde. Un essai où la chaleur ou l’alimentation "
+     "les a ralentis dans plus de 2\u202f% des lectures est non valide\u202f; la limite de puissance n’est pas une "
+     "perturbation et compte seulement comme bridage. L’énergie est celle des compteurs des GPU."},
     {Phrase::kCaptionScenarios, "Scénarios"},
     {Phrase::kCaptionDefinitions, "Métriques"},
     {Phrase::kDefinition, "Définition"},
@@ -363,6 +368,7 @@ constexpr PhraseTable kWords{{
     {Phrase::kNoContrasts, "Aucune comparaison n’a pu être faite."},
     {Phrase::kNoGates, "L’étude n’énonce aucune condition."},
     {Phrase::kNoFailures, "Aucun échec n’a été enregistré."},
+    {Phrase::kGpuBusy, "Un GPU était occupé par autre chose au début de l’étude"},
     {Phrase::kFailureTitle, "{0}\u202f: {1}, phase\u202f: {2}"},
     {Phrase::kFailureTrial, "Essai\u202f: {0}"},
     {Phrase::kCaptionInvalid, "Essais non valides, conservés mais non comptés"},

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-KINDS = ["complete", "troubled", "single", "empty", "hostile"]
+KINDS = ["complete", "troubled", "single", "empty", "gpu", "hostile"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

@@ -1,6 +1,6 @@
 // report_sample KIND LANGUAGE FOLDER: writes the report of a synthetic study into the folder, and
 // its console summary to standard output. For the tests of the written files and for looking at
-// the page; KIND is complete, troubled, single, empty or hostile.
+// the page; KIND is complete, troubled, single, empty, gpu or hostile.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -16,10 +16,11 @@ int main(int argc, char** argv) {
                                                       {"troubled", SyntheticKind::kTroubled},
                                                       {"single", SyntheticKind::kSingle},
                                                       {"empty", SyntheticKind::kEmpty},
+                                                      {"gpu", SyntheticKind::kGpu},
                                                       {"hostile", SyntheticKind::kHostile}};
   const auto kind = argc == 4 ? kinds.find(argv[1]) : kinds.end();
   if (kind == kinds.end()) {
-    fmt::print(stderr, "usage: report_sample complete|troubled|single|empty|hostile en|fr FOLDER\n");
+    fmt::print(stderr, "usage: report_sample complete|troubled|single|empty|gpu|hostile en|fr FOLDER\n");
     return 2;
   }
   const crible::study::StoredStudy stored = crible::report::make_synthetic_study(kind->second);

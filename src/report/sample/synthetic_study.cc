@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "base/gpu_telemetry.h"
 #include "study/record/knobs.h"
 #include "study/record/plan.h"
 #include "study/record/spec.h"
@@ -79,6 +80,7 @@ struct Behaviour {
   bool prefix = false;
   bool chunked = true;
   double memory_share = 0.9;
+  bool gpu = false;
 };
 
 class TrialMaker {
@@ -96,9 +98,30 @@ class TrialMaker {
     trial_.memory = {{0, used, 1024 * kMiBytes, 180 * kMiBytes},
                      {clock_ / 2, used, 1024 * kMiBytes,
                       182 * kMiBytes + 4096 * (static_cast<int64_t>(chance_.uniform() * 100))}};
+    if (behaviour_.gpu) gpu();
   }
 
  private:
+  void gpu() {
+    constexpr int kSamples = 10;
+    int64_t energy_mj = 7'000'000;
+    for (int i = 0; i <= kSamples; ++i) {
+      const auto power_mw = static_cast<int64_t>((behaviour_.prefix ? 420e3 : 510e3) * std::exp(0.05 * chance_.normal()));
+      const int64_t step_ns = clock_ / kSamples;
+      if (i > 0) energy_mj += static_cast<int64_t>(static_cast<double>(power_mw) * static_cast<double>(step_ns) / 1e9);
+      trial_.gpu.push_back({.at_ns = i * step_ns,
+                            .gpu = 0,
+                            .memory_used_bytes = static_cast<int64_t>(behaviour_.memory_share * 80 * 1024) * kMiBytes,
+                            .memory_total_bytes = 80LL * 1024 * kMiBytes,
+                            .utilization_percent = 96,
+                            .power_mw = power_mw,
+                            .energy_mj = energy_mj,
+                            .temperature_c = 64,
+                            .sm_clock_mhz = 1755,
+                            .memory_clock_mhz = 2619,
+                            .throttle_reasons = i % 5 == 4 ? static_cast<int64_t>(kGpuPowerCap) : 0});
+    }
+  }
   void kv_cache() {
     for (int pair = 0; pair < 6; ++pair) {
       for (const CacheRole role : {CacheRole::kMiss, CacheRole::kHit}) {
@@ -180,7 +203,7 @@ class TrialMaker {
 
 Behaviour behaviour_of(const study::Knobs& knobs) {
   const EngineConfig config = study::to_engine_config(knobs);
-  return {config.enable_prefix_caching, config.enable_chunked_prefill, config.gpu_memory_utilization};
+  return {config.enable_prefix_caching, config.enable_chunked_prefill, config.gpu_memory_utilization, false};
 }
 
 std::string launch_id(int block, const std::string& configuration) {
@@ -264,6 +287,12 @@ study::StoredStudy make_synthetic_study(SyntheticKind kind) {
                   98'500'000, 134'515'008,           8192,    std::string(64, 'a')};
   if (kind != SyntheticKind::kEmpty)
     stored.events = {{"started", "2026-01-02T03:04:00Z", ""}, {"finished", "2026-01-02T03:08:00Z", ""}};
+  if (kind == SyntheticKind::kGpu) {
+    stored.machine.device = "Synthetic GPU";
+    stored.machine.device_memory_bytes = 80LL << 30;
+    stored.events.insert(stored.events.begin() + 1,
+                         {"gpu_busy", "2026-01-02T03:04:01Z", "GPU 0 (Synthetic GPU) is not idle: process 42 holds 3 GiB"});
+  }
   const auto spec = study::parse_spec(stored.spec_text, stored.spec_source);
   CHECK(spec.has_value(), "{}", spec ? "" : spec.error().message);
   std::map<std::string, study::Knobs> knobs;
@@ -272,7 +301,8 @@ study::StoredStudy make_synthetic_study(SyntheticKind kind) {
   for (const study::PlannedVisit& visit : study::make_plan(*spec).visits) {
     if (!ran(kind, visit)) continue;
     add_launch(stored, visit, knobs[visit.configuration]);
-    const Behaviour behaviour = behaviour_of(knobs[visit.configuration]);
+    Behaviour behaviour = behaviour_of(knobs[visit.configuration]);
+    behaviour.gpu = kind == SyntheticKind::kGpu;
     for (const study::PlannedTrial& planned : visit.trials) {
       study::TrialRecord trial;
       trial.id = planned.id;
@@ -286,6 +316,9 @@ study::StoredStudy make_synthetic_study(SyntheticKind kind) {
           .make();
       if (kind == SyntheticKind::kTroubled && trial.id == "b1/optimized_balanced/stability") {
         trial.validity = {false, {"two clocks disagree by 12 ms", "3 of 16 prompts had the wrong length"}};
+      }
+      if (kind == SyntheticKind::kGpu && trial.id == "b1/optimized_balanced/stability") {
+        trial.validity = {false, {"gpu_throttled: in 27.3% of 11 samples the GPU was slowed down (thermal_software)"}};
       }
       stored.trials.push_back(std::move(trial));
     }

@@ -14,6 +14,7 @@ enum class SyntheticKind {
   kTroubled,  // one configuration fails at boot, one crashes half-way, one trial is invalid
   kSingle,    // one configuration
   kEmpty,     // no trial was run
+  kGpu,       // as kComplete, on a GPU that was not idle at the start and too hot in one trial
   kHostile,   // messages and logs that hold markup; see rename_with_markup
 };
 

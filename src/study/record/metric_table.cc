@@ -65,6 +65,17 @@ std::vector<MetricInfo> make_table() {
        "the same as a share of the device's memory"},
       {"server_resident_mib", "MiB", kLower, kLog, kTrial, "max", {},
        "largest resident host memory of the server during a trial"},
+      {"energy_per_output_token_j", "J/token", kLower, kLog, kTrial, "mean", load,
+       "energy of the GPUs over a trial, prompts included, per output token", true},
+      {"gpu_power_w", "W", kLower, kLog, kTrial, "mean", {},
+       "mean power of the GPUs over a trial", true},
+      {"gpu_power_peak_w", "W", kLower, kLog, kTrial, "max", {},
+       "largest power reading of the GPUs during a trial", true},
+      {"gpu_memory_mib", "MiB", kLower, kLog, kTrial, "max", {},
+       "largest memory of the GPUs in use during a trial, as their driver counts it, all processes together",
+       true},
+      {"gpu_throttled_share", "", kLower, kLinear, kTrial, "mean", {},
+       "share of a trial in which the power limit, heat or the power supply held the clocks down", true},
   };
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "study/record/gpu_use.h"
 
 namespace crible::study {
 namespace {
@@ -191,6 +192,23 @@ void collect_preemptions(const TrialRecord& trial, Collector& collect) {
   if (after->second >= before->second) collect.add("preemptions", after->second - before->second);
 }
 
+// What every request made counts, whatever became of it: the GPU worked for all of them.
+void collect_gpu(const TrialRecord& trial, Collector& collect) {
+  const GpuUse use = gpu_use(trial);
+  const auto positive = [](std::optional<double> value) { return value && *value > 0 ? value : std::nullopt; };
+  collect.add("gpu_power_w", positive(use.mean_power_w));
+  collect.add("gpu_power_peak_w", positive(use.peak_power_w));
+  if (use.peak_memory_bytes) {
+    collect.add("gpu_memory_mib", positive(static_cast<double>(*use.peak_memory_bytes) / kMiB));
+  }
+  collect.add("gpu_throttled_share", use.throttled_share);
+  int64_t output_tokens = 0;
+  for (const RequestRecord& request : trial.requests) output_tokens += request.output_tokens;
+  if (use.energy_j && output_tokens > 0) {
+    collect.add("energy_per_output_token_j", positive(*use.energy_j / static_cast<double>(output_tokens)));
+  }
+}
+
 // Whether the scenario is one that the metric is defined for.
 bool applies(const MetricInfo& metric, const std::string& scenario) {
   return metric.scenarios.empty() ||
@@ -242,6 +260,7 @@ TrialMetrics compute_metrics(const TrialRecord& trial,
   collect_throughput(trial, service_levels, collect);
   collect_cached_share(trial, collect);
   collect_memory(trial, collect);
+  collect_gpu(trial, collect);
   collect_preemptions(trial, collect);
   if (const std::optional<Slope> slope = latency_slope(trial)) {
     collect.add("latency_slope", slope->value);

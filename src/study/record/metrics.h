@@ -33,6 +33,8 @@ struct MetricInfo {
   // Scenarios that it comes from, home first; empty: every scenario, pooled.
   std::vector<std::string_view> scenarios;
   std::string_view help;
+  // Needs a GPU: reports leave it out where no configuration has a value.
+  bool of_gpu = false;
 };
 
 std::span<const MetricInfo> metric_table();

@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"model: m.gguf", "model: m.gguf, url: http://x", "2:9", "engine: url"},
         BadSpec{"model: m.gguf", "modle: m.gguf", "2:26", "did you mean 'model'?"},
         BadSpec{"max-num-seqs: 16", "max-num-seq: 16", "4:15", "did you mean 'max-num-seqs'?"},
-        BadSpec{"max-num-seqs: 16", "max-num-seqs: 0", "4:29", "from 1 to 4096"},
+        BadSpec{"max-num-seqs: 16", "max-num-seqs: -1", "4:29", "from 0 to 4096"},
         BadSpec{"max-num-seqs: 16", "enable-prefix-caching: maybe", "4:38", "true or false"},
         BadSpec{"max-num-seqs: 32", "max-num-seqs: 16", "5:5", "a and b are the same configuration"},
         BadSpec{"name: b", "name: a", "5:5", "two configurations are named a"},

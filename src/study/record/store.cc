@@ -18,7 +18,10 @@ namespace {
 
 // "CRBL": says to `file` and to us that the database is a study's.
 constexpr int64_t kApplicationId = 0x4352424c;
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
+// The oldest version that is still read. A store of an older version than ours is brought up to it when it is
+// opened for appending, and read as it is otherwise: what its version had no table for is empty.
+constexpr int64_t kOldestVersion = 1;
 
 // seq keeps the order of appending. Requests and memory samples hang on their trial's seq.
 constexpr const char* kSchema = R"sql(
@@ -56,19 +59,39 @@ CREATE TABLE event(seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, wall_time TEXT N
                    detail TEXT NOT NULL);
 )sql";
 
+// What version 2 added to version 1.
+constexpr const char* kGpuSchema = R"sql(
+CREATE TABLE gpu_sample(seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trial(seq),
+                        at_ns INTEGER NOT NULL, gpu INTEGER NOT NULL,
+                        memory_used_bytes INTEGER NOT NULL, memory_total_bytes INTEGER NOT NULL,
+                        utilization_percent INTEGER NOT NULL, power_mw INTEGER NOT NULL,
+                        energy_mj INTEGER NOT NULL, temperature_c INTEGER NOT NULL,
+                        sm_clock_mhz INTEGER NOT NULL, memory_clock_mhz INTEGER NOT NULL,
+                        throttle_reasons INTEGER NOT NULL);
+)sql";
+
 Status check_identity(SqliteConnection& database, const std::string& path) {
   CRIBLE_TRY(const int64_t application, database.query_integer("PRAGMA application_id"));
   if (application != kApplicationId) {
     return fail(ErrorCode::kCorrupt, "{} is not a study's store", path);
   }
   CRIBLE_TRY(const int64_t version, database.query_integer("PRAGMA user_version"));
-  if (version != kSchemaVersion) {
+  if (version < kOldestVersion || version > kSchemaVersion) {
     return fail(ErrorCode::kUnsupported,
-                "{} has schema version {}, this program reads and writes version {}; use the program "
+                "{} has schema version {}, this program reads versions {} to {}; use the program "
                 "that wrote it",
-                path, version, kSchemaVersion);
+                path, version, kOldestVersion, kSchemaVersion);
   }
   return {};
+}
+
+Status bring_up_to_date(SqliteConnection& database) {
+  CRIBLE_TRY(const int64_t version, database.query_integer("PRAGMA user_version"));
+  if (version == kSchemaVersion) return {};
+  return database.transaction([&]() -> Status {
+    CRIBLE_RETURN_IF_ERROR(database.execute(kGpuSchema));
+    return database.execute(fmt::format("PRAGMA user_version={}", kSchemaVersion));
+  });
 }
 
 Result<std::string> stored_spec(SqliteConnection& database, const std::string& path) {
@@ -101,6 +124,7 @@ Status write_new(const std::filesystem::path& path, const std::string& spec_text
   CRIBLE_RETURN_IF_ERROR(database.execute("PRAGMA synchronous=FULL"));
   return database.transaction([&]() -> Status {
     CRIBLE_RETURN_IF_ERROR(database.execute(kSchema));
+    CRIBLE_RETURN_IF_ERROR(database.execute(kGpuSchema));
     CRIBLE_RETURN_IF_ERROR(database.execute(fmt::format(
         "PRAGMA application_id={}; PRAGMA user_version={}", kApplicationId, kSchemaVersion)));
     CRIBLE_TRY(SqliteStatement insert, database.prepare("INSERT INTO study VALUES(?,?,?,?)"));
@@ -132,6 +156,7 @@ Result<std::unique_ptr<Store::Connection>> Store::Connection::open_writable(
   CRIBLE_RETURN_IF_ERROR(
       connection->database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
                                    "PRAGMA foreign_keys=ON"));
+  CRIBLE_RETURN_IF_ERROR(bring_up_to_date(connection->database));
   connection->appending = true;
   return connection;
 }
@@ -187,6 +212,28 @@ Status append_memory(SqliteConnection& database, int64_t trial,
                                .bind(sample.device_used_bytes)
                                .bind(sample.device_total_bytes)
                                .bind(sample.server_resident_bytes)
+                               .run());
+  }
+  return {};
+}
+
+Status append_gpu(SqliteConnection& database, int64_t trial, const std::vector<GpuSample>& samples) {
+  if (samples.empty()) return {};
+  CRIBLE_TRY(SqliteStatement insert,
+             database.prepare("INSERT INTO gpu_sample VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?)"));
+  for (const GpuSample& sample : samples) {
+    CRIBLE_RETURN_IF_ERROR(insert.bind(trial)
+                               .bind(sample.at_ns)
+                               .bind(sample.gpu)
+                               .bind(sample.memory_used_bytes)
+                               .bind(sample.memory_total_bytes)
+                               .bind(sample.utilization_percent)
+                               .bind(sample.power_mw)
+                               .bind(sample.energy_mj)
+                               .bind(sample.temperature_c)
+                               .bind(sample.sm_clock_mhz)
+                               .bind(sample.memory_clock_mhz)
+                               .bind(sample.throttle_reasons)
                                .run());
   }
   return {};
@@ -261,7 +308,8 @@ Status Store::append_trial(const TrialRecord& trial) {
                                .run());
     const int64_t id = database.last_insert_id();
     CRIBLE_RETURN_IF_ERROR(append_requests(database, id, trial.requests));
-    return append_memory(database, id, trial.memory);
+    CRIBLE_RETURN_IF_ERROR(append_memory(database, id, trial.memory));
+    return append_gpu(database, id, trial.gpu);
   });
 }
 

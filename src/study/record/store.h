@@ -17,7 +17,7 @@ namespace crible::study {
 
 // What happened to the study itself.
 struct StudyEvent {
-  std::string kind;  // "started", "resumed", "finished", "stopped"
+  std::string kind;  // "started", "resumed", "gpu_busy", "budget", "warm_up", "finished", "stopped"
   std::string wall_time;
   std::string detail;
 
@@ -43,7 +43,8 @@ class Store {
   static Result<Store> create(const std::filesystem::path& path, const std::string& spec_text,
                               const std::string& spec_source, const MachineRecord& machine,
                               const ModelRecord& model);
-  // For resume: fails if the store holds another spec (byte for byte) or another schema version.
+  // For resume: fails if the store holds another spec (byte for byte) or a schema version unknown to this program.
+  // One of an older version is brought up to date; reading alone leaves it as it is.
   static Result<Store> open(const std::filesystem::path& path, const std::string& spec_text);
   static Result<Store> open_read_only(const std::filesystem::path& path);
 

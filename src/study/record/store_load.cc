@@ -145,6 +145,32 @@ Status load_memory(SqliteConnection& database, StoredStudy& study, const TrialIn
   }
 }
 
+Status load_gpu(SqliteConnection& database, StoredStudy& study, const TrialIndex& index) {
+  CRIBLE_TRY(const int64_t there,
+             database.query_integer("SELECT count(*) FROM sqlite_schema WHERE name='gpu_sample'"));
+  if (there == 0) return {};  // a store of version 1
+  CRIBLE_TRY(SqliteStatement select,
+             database.prepare("SELECT trial, at_ns, gpu, memory_used_bytes, memory_total_bytes,"
+                              " utilization_percent, power_mw, energy_mj, temperature_c, sm_clock_mhz,"
+                              " memory_clock_mhz, throttle_reasons FROM gpu_sample ORDER BY seq"));
+  while (true) {
+    CRIBLE_TRY(const bool row, select.step());
+    if (!row) return {};
+    CRIBLE_TRY(TrialRecord * trial, owner(study, index, select.integer(0)));
+    trial->gpu.push_back({.at_ns = select.integer(1),
+                          .gpu = static_cast<int>(select.integer(2)),
+                          .memory_used_bytes = select.integer(3),
+                          .memory_total_bytes = select.integer(4),
+                          .utilization_percent = select.integer(5),
+                          .power_mw = select.integer(6),
+                          .energy_mj = select.integer(7),
+                          .temperature_c = select.integer(8),
+                          .sm_clock_mhz = select.integer(9),
+                          .memory_clock_mhz = select.integer(10),
+                          .throttle_reasons = select.integer(11)});
+  }
+}
+
 Status load_failures(SqliteConnection& database, StoredStudy& study) {
   CRIBLE_TRY(SqliteStatement select,
              database.prepare("SELECT configuration, trial_id, launch_id, cause, phase, wall_time,"
@@ -180,6 +206,7 @@ Status load_all(SqliteConnection& database, StoredStudy& study) {
   CRIBLE_RETURN_IF_ERROR(load_trials(database, study, index));
   CRIBLE_RETURN_IF_ERROR(load_requests(database, study, index));
   CRIBLE_RETURN_IF_ERROR(load_memory(database, study, index));
+  CRIBLE_RETURN_IF_ERROR(load_gpu(database, study, index));
   CRIBLE_RETURN_IF_ERROR(load_failures(database, study));
   return load_events(database, study);
 }

@@ -93,6 +93,11 @@ TrialRecord random_trial(std::mt19937_64& random, int number, size_t requests) {
   for (size_t i = random() % 5; i > 0; --i) {
     trial.memory.push_back({static_cast<int64_t>(random() >> 1), kUnset, 3, 4});
   }
+  for (size_t i = random() % 5; i > 0; --i) {
+    const auto figure = [&] { return random() % 4 ? static_cast<int64_t>(random() >> 1) : kUnset; };
+    trial.gpu.push_back({static_cast<int64_t>(random() >> 1), static_cast<int>(random() % 8), figure(), figure(),
+                         figure(), figure(), figure(), figure(), figure(), figure(), figure()});
+  }
   trial.validity = {random() % 2 == 0, {random_text(random), random_text(random)}};
   return trial;
 }
@@ -206,6 +211,39 @@ TEST_F(StoreTest, RefusesForeignFilesAndOtherVersionsUntouched) {
   ASSERT_FALSE(newer.has_value());
   EXPECT_EQ(newer.error().code, ErrorCode::kUnsupported);
   EXPECT_THAT(newer.error().message, HasSubstr("schema version 99"));
+}
+
+// As the program of schema version 1 left it: no table of GPU samples.
+TEST_F(StoreTest, AStoreOfTheFirstVersionIsReadAsItIsAndResumedInTheNew) {
+  std::mt19937_64 random(7);
+  TrialRecord old_trial = random_trial(random, 1, 3);
+  old_trial.gpu.clear();
+  {
+    Store store = *create();
+    ASSERT_TRUE(store.append_trial(old_trial));
+  }
+  const auto version = [this] {
+    auto database = *SqliteConnection::open(path_, SqliteConnection::Mode::kReadOnly);
+    return *database.query_integer("PRAGMA user_version");
+  };
+  {
+    auto database = *SqliteConnection::open(path_, SqliteConnection::Mode::kReadWrite);
+    ASSERT_TRUE(database.execute("DROP TABLE gpu_sample; PRAGMA user_version=1"));
+  }
+  const auto old = Store::open_read_only(path_);
+  ASSERT_TRUE(old.has_value()) << old.error().message;
+  EXPECT_EQ(old->load_study()->trials, std::vector{old_trial});
+  EXPECT_EQ(version(), 1) << "reading changes nothing";
+  TrialRecord fresh = random_trial(random, 2, 2);
+  fresh.gpu = {{.at_ns = 5, .gpu = 1, .power_mw = 7, .throttle_reasons = 0x20}};
+  {
+    auto resumed = Store::open(path_, "study: x\n");
+    ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+    ASSERT_TRUE(resumed->append_trial(fresh));
+  }
+  EXPECT_EQ(version(), 2);
+  EXPECT_EQ(Store::open_read_only(path_)->load_study()->trials, (std::vector{old_trial, fresh}));
+  { ASSERT_TRUE(Store::open(path_, "study: x\n").has_value()) << "brought up to date once"; }
 }
 
 TEST_F(StoreTest, AFullDiskIsAnErrorThatKeepsWhatIsThere) {

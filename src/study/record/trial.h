@@ -61,7 +61,25 @@ struct MemorySample {
   bool operator==(const MemorySample&) const = default;
 };
 
-// Did the load generator deliver what it promised? An invalid trial is kept but not counted.
+// One GPU that the server computes on, at one moment; samples of several GPUs at one moment have the same at_ns.
+// A figure that the GPU does not give is kUnset.
+struct GpuSample {
+  int64_t at_ns = 0;
+  int gpu = 0;                         // as NVML counts
+  int64_t memory_used_bytes = kUnset;  // by all processes
+  int64_t memory_total_bytes = kUnset;
+  int64_t utilization_percent = kUnset;
+  int64_t power_mw = kUnset;
+  int64_t energy_mj = kUnset;  // a counter; only differences mean anything
+  int64_t temperature_c = kUnset;
+  int64_t sm_clock_mhz = kUnset;
+  int64_t memory_clock_mhz = kUnset;
+  int64_t throttle_reasons = kUnset;  // bits of GpuThrottle (base/gpu_telemetry.h)
+
+  bool operator==(const GpuSample&) const = default;
+};
+
+// Did the load generator deliver what it promised, and did the machine leave the trial alone? An invalid trial is kept but not counted.
 struct Validity {
   bool valid = true;
   std::vector<std::string> reasons;  // why not; or remarks when valid
@@ -83,6 +101,7 @@ struct TrialRecord {
   std::map<std::string, double> counters_before;
   std::map<std::string, double> counters_after;
   std::vector<MemorySample> memory;
+  std::vector<GpuSample> gpu;  // none without a GPU
   Validity validity;
 
   bool operator==(const TrialRecord&) const = default;

@@ -2,6 +2,7 @@
 
 #include "study/run/monitor.h"
 #include "study/run/scenario/scenario.h"
+#include "study/run/server_gpus.h"
 #include "study/run/trial_recorder.h"
 
 namespace crible::study {
@@ -20,7 +21,7 @@ TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const Se
 
   const Scenario& scenario = scenario_named(plan.planned.scenario);
   const int requests_planned = scenario.work(plan.scenario).requests;
-  Monitor monitor(server.endpoint(), server.pid(), state);
+  Monitor monitor(server.endpoint(), server.pid(), state, plan.telemetry);
   TrialRecorder recorder(
       [&](int requests, std::optional<double> ttft_ms) { progress.request_ended(requests, ttft_ms); });
   monitor.start(recorder.start());
@@ -36,6 +37,7 @@ TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const Se
   const bool server_failed = recorder.failures() > 0;
   recorder.finish(server_failed ? recorder.requests() : requests_planned, trial);
   monitor.finish(trial);
+  judge_gpus(trial);
   return trial;
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <string>
 
+#include "base/gpu_telemetry.h"
 #include "load/client.h"
 #include "load/prompt.h"
 #include "study/record/plan.h"
@@ -22,6 +23,7 @@ struct TrialPlan {
   std::string launch_id;
   int block = 0;
   int order_in_block = 0;
+  const GpuTelemetry* telemetry = nullptr;  // of this machine's GPUs, if it has any
 };
 
 TrialRecord measure_trial(const TrialPlan& plan, RunningServer& server, const ServerState& state,

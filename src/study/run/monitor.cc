@@ -2,6 +2,7 @@
 
 #include "base/process.h"
 #include "study/run/prometheus_text.h"
+#include "study/run/server_gpus.h"
 
 namespace crible::study {
 namespace {
@@ -22,15 +23,20 @@ std::optional<int64_t> device_bytes(const std::vector<MetricLine>& lines) {
 
 }  // namespace
 
-Monitor::Monitor(const load::Endpoint& endpoint, std::optional<pid_t> pid, const ServerState& state)
+Monitor::Monitor(const load::Endpoint& endpoint, std::optional<pid_t> pid, const ServerState& state,
+                 const GpuTelemetry* telemetry)
     : caller_(endpoint),
       pid_(pid),
       device_total_bytes_(state.device_memory_bytes),
       device_used_bytes_(state.device_used_bytes),
-      before_(read_counters()) {}
+      before_(read_counters()),
+      telemetry_(telemetry) {
+  if (telemetry_ != nullptr) gpus_ = gpus_of_server(*telemetry_, endpoint, pid_, state);
+}
 
 void Monitor::start(TimePoint trial_start) {
   trial_start_ = trial_start;
+  sample_gpus();  // before the first request, so that the energy counters span the whole trial
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -69,6 +75,13 @@ void Monitor::sample() {
     if (const auto usage = process_usage(*pid_)) sample.server_resident_bytes = usage->resident_bytes;
   }
   samples_.push_back(sample);
+  sample_gpus();
+}
+
+void Monitor::sample_gpus() {
+  if (gpus_.empty()) return;
+  const int64_t at_ns = std::chrono::duration_cast<Nanoseconds>(now() - trial_start_).count();
+  for (const int gpu : gpus_) gpu_samples_.push_back(to_sample(telemetry_->read(gpu), at_ns));
 }
 
 std::map<std::string, double> Monitor::read_counters() {
@@ -81,6 +94,7 @@ void Monitor::finish(TrialRecord& trial) {
   stop();
   sample();
   trial.memory = std::move(samples_);
+  trial.gpu = std::move(gpu_samples_);
   trial.counters_before = std::move(before_);
   trial.counters_after = read_counters();
 }

@@ -74,6 +74,7 @@ void read_admin(const json& admin, ServerState& state) {
   if (used > 0) state.device_used_bytes = used;
   const json machine = object_at(admin, "machine");
   state.device = text_at(machine, "device");
+  if (state.device.empty()) state.device = text_at(object_at(admin, "effective"), "device");
   if (state.device.empty()) state.device = "cpu";  // a server that names no device has none but the host
   state.cpu_features = text_at(machine, "cpu_features");
 }

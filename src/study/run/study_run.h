@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/gpu_telemetry.h"
 #include "base/result.h"
 #include "study/record/spec.h"
 #include "study/run/progress.h"
@@ -19,6 +20,7 @@ struct RunOptions {
   std::filesystem::path program;  // the executable that can `serve`
   std::string program_version;
   std::chrono::seconds boot_deadline{120};
+  std::filesystem::path nvml_library = kNvmlLibrary;  // GPU telemetry
 };
 
 enum class RunOutcome {

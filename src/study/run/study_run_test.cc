@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/fake_nvml/scripted_gpus.h"
 #include "load/scripted_server.h"
 #include "study/record/plan.h"
 #include "study/record/store.h"
@@ -152,7 +153,7 @@ class StudyRun : public testing::Test {
     EXPECT_TRUE(spec) << spec.error().message;
     const auto folder = create_study_folder(root_);
     EXPECT_TRUE(folder) << folder.error().message;
-    return run_study(*spec, "fake.yaml", *folder, {.program = "/bin/false", .program_version = "test"},
+    return run_study(*spec, "fake.yaml", *folder, {.program = "/bin/false", .program_version = "test", .nvml_library = nvml_},
                      *progress_, stop_);
   }
 
@@ -161,6 +162,7 @@ class StudyRun : public testing::Test {
   }
 
   std::filesystem::path root_;
+  std::filesystem::path nvml_ = "/no/driver";  // whatever this machine has
   std::FILE* null_ = nullptr;
   std::unique_ptr<Progress> progress_;
   std::atomic<bool> stop_{false};
@@ -185,6 +187,7 @@ TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
                                                                : 8;
     EXPECT_EQ(trial.requests.size(), expected) << trial.id;
     EXPECT_FALSE(trial.memory.empty());
+    EXPECT_TRUE(trial.gpu.empty());
     EXPECT_EQ(trial.memory[0].device_used_bytes, 610);
     EXPECT_EQ(trial.counters_after.at("vllm:prompt_tokens_total"), 5);
     for (const RequestRecord& r : trial.requests) {
@@ -199,6 +202,42 @@ TEST_F(StudyRun, EveryTrialIsMadeAndValid) {
         EXPECT_EQ(r.cached_tokens, 0);
       }
     }
+  }
+}
+
+TEST_F(StudyRun, TheGpusOfAServerAreSampledWithEveryTrial) {
+  ScriptedGpus gpus(
+      "count=2 1.processes=9:1000 1.memory_used=5000 1.memory_total=9000 1.power_mw=300000 1.energy_mj=77 1.throttle=0x4");
+  nvml_ = CRIBLE_FAKE_NVML_NEW;
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
+  const auto summary = run(spec_text(a.url(), b.url()));
+  ASSERT_TRUE(summary) << summary.error().message;
+  const StoredStudy study = stored();
+  ASSERT_EQ(study.trials.size(), 16u);
+  for (const TrialRecord& trial : study.trials) {
+    EXPECT_TRUE(valid_but_for_lag(trial)) << trial.id;
+    ASSERT_GE(trial.gpu.size(), 2u);
+    EXPECT_LE(trial.gpu.front().at_ns, trial.requests.front().actual_send_ns) << "before anything is sent";
+    EXPECT_GE(trial.gpu.back().at_ns, trial.duration_ns);
+    for (GpuSample sample : trial.gpu) {
+      sample.at_ns = 0;
+      EXPECT_EQ(sample, (GpuSample{.gpu = 1, .memory_used_bytes = 5000, .memory_total_bytes = 9000, .power_mw = 300'000,
+                                   .energy_mj = 77, .throttle_reasons = 4}));
+    }
+  }
+}
+
+TEST_F(StudyRun, AGpuThatIsTooHotSpoilsTheTrial) {
+  ScriptedGpus gpus("count=1 0.processes=9:1000 0.throttle=0x60");
+  nvml_ = CRIBLE_FAKE_NVML_NEW;
+  FakeServer a(with_sequences(8));
+  FakeServer b(with_sequences(16));
+  const auto summary = run(spec_text(a.url(), b.url()));
+  ASSERT_TRUE(summary) << summary.error().message;
+  for (const TrialRecord& trial : stored().trials) {
+    EXPECT_FALSE(trial.validity.valid);
+    EXPECT_TRUE(trial.validity.reasons.back().starts_with("gpu_throttled: in 100.0% of")) << trial.validity.reasons.back();
   }
 }
 

@@ -9,6 +9,7 @@
 #include "study/run/machine_facts.h"
 #include "study/run/measurement.h"
 #include "study/run/scenario/scenario.h"
+#include "study/run/server_gpus.h"
 #include "study/run/warm_up.h"
 
 namespace crible::study {
@@ -38,6 +39,7 @@ StudySession::StudySession(Setup setup, Progress& progress, const std::atomic<bo
                    .first_launch = first_launch_number(setup_.stored)},
                   stop),
       phases_(stop, progress, [this] { return deployment_.death(); }),
+      telemetry_(GpuTelemetry::open(setup_.options.nvml_library)),
       store_(std::move(setup_.store)) {
   if (setup_.stored) {
     for (const TrialRecord& trial : setup_.stored->trials) done_.insert(trial.id);
@@ -46,11 +48,33 @@ StudySession::StudySession(Setup setup, Progress& progress, const std::atomic<bo
 
 Result<RunSummary> StudySession::run() {
   CRIBLE_RETURN_IF_ERROR(record_event(setup_.stored ? "resumed" : "started", setup_.options.program_version));
+  CRIBLE_RETURN_IF_ERROR(check_gpus_idle());
   CRIBLE_RETURN_IF_ERROR(survey());
   CRIBLE_RETURN_IF_ERROR(open_store());
   if (!halted()) CRIBLE_RETURN_IF_ERROR(settle_budget());
   if (!halted()) CRIBLE_RETURN_IF_ERROR(measure_blocks());
   return conclude();
+}
+
+Status StudySession::check_gpus_idle() {
+  // A server at a URL is on its GPU already.
+  if (spec_.target.engine == TargetEngine::kUrl || !telemetry_) return {};
+  const bool on_cpu = std::ranges::all_of(spec_.configurations, [](const ConfigurationSpec& configuration) {
+    const auto device = configuration.knobs.find("device");
+    return device != configuration.knobs.end() && device->second == "cpu";
+  });
+  if (on_cpu) return {};
+  for (const std::string& finding : busy_gpus(*telemetry_)) {
+    progress_.say(finding + "; what is measured now may be slower than it could be");
+    CRIBLE_RETURN_IF_ERROR(record_event("gpu_busy", finding));
+  }
+  return {};
+}
+
+void StudySession::tell_of_missing_telemetry(const ServerState& state) {
+  if (telemetry_ || told_of_telemetry_ || device_setting(state) != "cuda") return;
+  told_of_telemetry_ = true;
+  progress_.say(telemetry_.error().message + "; power, clocks and throttling will not be in the report");
 }
 
 Status StudySession::survey() {
@@ -81,6 +105,7 @@ Attempt<bool> StudySession::survey_one(const ConfigurationSpec& configuration) {
                    phases_.run(StudyPhase::kWarmUp, "measuring the server's speed",
                                [&] { return learn_from_server(deployed_->state); }));
   }
+  tell_of_missing_telemetry(deployed_->state);
   const LaunchRecord& launch = deployed_->launch;
   progress_.say(fmt::format("{}: in effect and answering ({})", configuration.name,
                             launch.boot_ms ? fmt::format("started in {:.0f} ms", *launch.boot_ms)
@@ -229,7 +254,8 @@ Status StudySession::measure_planned(const PlannedVisit& visit, const PlannedTri
   phase_ = StudyPhase::kMeasure;
   const ScenarioSpec& scenario = scaled(planned.scenario);
   const TrialPlan trial_plan{
-      planned, scenario, configuration.name, deployed_->launch.id, visit.block, visit.order_in_block};
+      planned,     scenario,             configuration.name, deployed_->launch.id,
+      visit.block, visit.order_in_block, telemetry()};
   std::optional<TrialRecord> trial;
   const auto measured = phases_.run(StudyPhase::kMeasure, "measuring " + planned.id, [&]() -> Attempt<bool> {
     progress_.trial_started(visit.block, spec_.blocks, configuration.name, planned.scenario,

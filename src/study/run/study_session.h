@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "base/gpu_telemetry.h"
 #include "load/client.h"
 #include "load/prompt.h"
 #include "study/record/plan.h"
@@ -35,8 +36,11 @@ class StudySession {
   Result<RunSummary> run();
 
  private:
+  // Notes what others do on the GPUs before a server of ours is there.
+  Status check_gpus_idle();
   // Each configuration once: up, in effect, sane. Stops at the first failure that stops the study.
   Status survey();
+  void tell_of_missing_telemetry(const ServerState& state);
   Attempt<bool> survey_one(const ConfigurationSpec& configuration);
   // What only a running server can tell: words of one token, speeds.
   Attempt<bool> learn_from_server(const ServerState& state);
@@ -56,6 +60,8 @@ class StudySession {
   Status record_launch(const LaunchRecord& launch);
   Status record_event(const std::string& kind, const std::string& detail);
 
+  // None where the machine has no GPU.
+  const GpuTelemetry* telemetry() const { return telemetry_ ? &*telemetry_ : nullptr; }
   bool halted() const { return stopped_.has_value() || stop_; }
   bool excluded(const std::string& configuration) const;
   bool has_work(const std::string& configuration) const;
@@ -71,6 +77,8 @@ class StudySession {
   Plan plan_;
   Deployment deployment_;
   Phases phases_;
+  Result<GpuTelemetry> telemetry_;
+  bool told_of_telemetry_ = false;
   std::optional<Store> store_;
   std::set<std::string> done_;  // trial ids
 
