@@ -80,6 +80,12 @@ TEST(Resolve, RefusesWhatTheDeviceDoesNotHave) {
   config.quantization = "fp8";
   EXPECT_FALSE(resolve(config, kMachine, kModel));
   EXPECT_TRUE(resolve(config, gpu, kModel));
+  config = {};
+  config.tensor_parallel_size = 2;
+  const auto on_cpu = resolve(config, kMachine, kModel);
+  ASSERT_FALSE(on_cpu);
+  EXPECT_NE(on_cpu.error().message.find("tensor-parallel-size is 2 but the device is a CPU"), std::string::npos);
+  EXPECT_TRUE(resolve(config, gpu, kModel));
 }
 
 TEST(FieldTable, BadValuesNameTheRule) {
