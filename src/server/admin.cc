@@ -41,14 +41,16 @@ json server_json(const ServerConfig& config) {
 }
 
 std::string config_body(const EngineDescription& description, const ServerContext& context) {
-  const MachineLimits machine = this_machine();
+  const MachineLimits limits = this_machine();
+  json machine = {{"memory_bytes", limits.memory_bytes}, {"cores", limits.cores}};
+  if (!context.device_name.empty()) machine["device"] = context.device_name;
   const json body = {{"requested", engine_fields().to_json(description.requested)},
                      {"resolved", engine_fields().to_json(description.resolved.config)},
                      {"effective", engine_fields().to_json(description.effective)},
                      {"adjustments", to_json(description.resolved.adjustments)},
                      {"memory_plan", plan_json(description.plan)},
                      {"model", model_json(description.model, context.model_name)},
-                     {"machine", {{"memory_bytes", machine.memory_bytes}, {"cores", machine.cores}}},
+                     {"machine", machine},
                      {"server", server_json(context.config)}};
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }

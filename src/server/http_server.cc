@@ -77,7 +77,7 @@ class HttpServer::Impl {
   ~Impl() { stop(); }
 
   Status bind();
-  Status start(EngineService& engine, const TextModel& text);
+  Status start(EngineService& engine, const TextModel& text, GpuWatch gpus);
   void drain_on_signals() {
     signals_.add(SIGTERM);
     signals_.add(SIGINT);
@@ -139,7 +139,7 @@ Status HttpServer::Impl::bind() {
   return {};
 }
 
-Status HttpServer::Impl::start(EngineService& engine, const TextModel& text) {
+Status HttpServer::Impl::start(EngineService& engine, const TextModel& text, GpuWatch gpus) {
   context_ = std::make_unique<ServerContext>(engine, text, config_, [this] {
     asio::post(io_, [this] { context_->inbox.drain(); });
   });
@@ -147,6 +147,8 @@ Status HttpServer::Impl::start(EngineService& engine, const TextModel& text) {
   context_->model_name = served_name(config_, description);
   context_->system_fingerprint = fingerprint(description);
   context_->started_unix = unix_seconds();
+  context_->device_name = gpus.device_name();
+  context_->gpus = std::move(gpus);
   host_ = std::make_unique<ConnectionHost>(ConnectionHost{*context_, limits_, worker_, admin_});
   error_code code;
   acceptor_.listen(asio::socket_base::max_listen_connections, code);
@@ -222,7 +224,9 @@ Result<std::unique_ptr<HttpServer>> HttpServer::bind(const ServerConfig& config,
 }
 
 uint16_t HttpServer::port() const { return impl_->port(); }
-Status HttpServer::start(EngineService& engine, const TextModel& text) { return impl_->start(engine, text); }
+Status HttpServer::start(EngineService& engine, const TextModel& text, GpuWatch gpus) {
+  return impl_->start(engine, text, std::move(gpus));
+}
 void HttpServer::drain_on_signals() { impl_->drain_on_signals(); }
 void HttpServer::begin_drain() { impl_->begin_drain(); }
 void HttpServer::wait() { impl_->wait(); }

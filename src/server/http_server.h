@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "config/server_config.h"
 #include "engine/engine_service.h"
+#include "server/gpu_watch.h"
 #include "text/text_model.h"
 
 namespace crible {
@@ -39,7 +40,8 @@ class HttpServer {
   uint16_t port() const;
   // Listens, and serves until stopped. engine and text must outlive the server; the server stops the
   // engine when it stops, so that no sequence reports to a server that is gone.
-  Status start(EngineService& engine, const TextModel& text);
+  // gpus: that the engine computes on, for the metrics.
+  Status start(EngineService& engine, const TextModel& text, GpuWatch gpus = {});
   // SIGTERM and SIGINT begin the drain; a second one ends the process at once, with exit code 1.
   void drain_on_signals();
 

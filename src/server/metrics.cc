@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -149,6 +150,43 @@ void render_memory(Exposition& out, const MemoryPlan& plan) {
   }
 }
 
+// A family of one figure of every GPU that gives it; no family where none does.
+void render_gpu_figure(Exposition& out, std::span<const GpuReading> gpus, std::string_view name, std::string_view type,
+                       std::optional<int64_t> GpuReading::* figure, double unit, std::string_view help) {
+  bool declared = false;
+  for (const GpuReading& gpu : gpus) {
+    if (!(gpu.*figure)) continue;
+    if (!std::exchange(declared, true)) out.family(name, type, help);
+    out.sample(name, static_cast<double>(*(gpu.*figure)) * unit, fmt::format("gpu=\"{}\"", gpu.gpu));
+  }
+}
+
+void render_gpus(Exposition& out, std::span<const GpuReading> gpus) {
+  using G = GpuReading;
+  const auto gauge = [&](std::string_view name, std::optional<int64_t> G::* figure, double unit, std::string_view help) {
+    render_gpu_figure(out, gpus, name, "gauge", figure, unit, help);
+  };
+  gauge("crible:gpu_memory_used_bytes", &G::memory_used_bytes, 1, "GPU memory in use, by all processes.");
+  gauge("crible:gpu_memory_total_bytes", &G::memory_total_bytes, 1, "GPU memory.");
+  gauge("crible:gpu_utilization", &G::utilization_percent, 0.01, "Share of the latest period with a kernel running.");
+  gauge("crible:gpu_power_watts", &G::power_milliwatts, 1e-3, "Power drawn by the GPU.");
+  render_gpu_figure(out, gpus, "crible:gpu_energy_joules_total", "counter", &G::energy_millijoules, 1e-3,
+                    "Energy that the GPU has taken since its driver was loaded.");
+  gauge("crible:gpu_temperature_celsius", &G::temperature_celsius, 1, "Temperature of the GPU.");
+  gauge("crible:gpu_sm_clock_hertz", &G::sm_clock_mhz, 1e6, "Clock of the multiprocessors.");
+  gauge("crible:gpu_memory_clock_hertz", &G::memory_clock_mhz, 1e6, "Clock of the memory.");
+  bool declared = false;
+  for (const G& gpu : gpus) {
+    if (!gpu.throttle_reasons) continue;
+    constexpr std::string_view kName = "crible:gpu_throttled";
+    if (!std::exchange(declared, true)) out.family(kName, "gauge", "1 where the reason holds the clocks down now.");
+    for (const auto& [bit, reason] : gpu_throttle_names()) {
+      out.sample(kName, (*gpu.throttle_reasons & bit) != 0 ? 1 : 0,
+                 fmt::format("gpu=\"{}\",reason=\"{}\"", gpu.gpu, reason));
+    }
+  }
+}
+
 void render_requests(Exposition& out, const ServerMetrics& metrics) {
   out.family("vllm:request_success_total", "counter", "Completions ended, by reason.");
   for (size_t i = 0; i < ServerMetrics::kReasons.size(); ++i) {
@@ -209,11 +247,13 @@ void ServerMetrics::count_finished(std::string_view reason) {
 void ServerMetrics::count_response(int status) { responses[static_cast<size_t>(status / 100)] += 1; }
 
 std::string render_metrics(const ServerMetrics& metrics, const EngineStats& stats,
-                           const EngineDescription& description, std::string_view model_name) {
+                           const EngineDescription& description, std::string_view model_name,
+                           std::span<const GpuReading> gpus) {
   Exposition out(model_name);
   render_engine(out, stats, description);
   render_requests(out, metrics);
   render_memory(out, description.plan);
+  render_gpus(out, gpus);
   return out.take();
 }
 

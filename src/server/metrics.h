@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/gpu_telemetry.h"
 #include "engine/engine_service.h"
 #include "server/completion_rate.h"
 
@@ -51,7 +52,9 @@ struct ServerMetrics {
   std::atomic<int64_t> live_jobs = 0;        // completions not yet let go of by client and engine
 };
 
+// gpus: that the engine computes on; none on a CPU.
 std::string render_metrics(const ServerMetrics& metrics, const EngineStats& stats,
-                           const EngineDescription& description, std::string_view model_name);
+                           const EngineDescription& description, std::string_view model_name,
+                           std::span<const GpuReading> gpus);
 
 }  // namespace crible

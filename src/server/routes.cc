@@ -53,7 +53,7 @@ HttpReply get_model(ServerContext& context, const HttpRequest& request) {
 HttpReply get_metrics(ServerContext& context, const HttpRequest&) {
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
           .body = render_metrics(context.metrics, context.engine.stats(), context.engine.describe(),
-                                 context.model_name)};
+                                 context.model_name, context.gpus.readings())};
 }
 
 HttpReply post_tokenize(ServerContext& context, const HttpRequest& request) {

@@ -46,7 +46,10 @@ Status serve(const ServeOptions& options) {
   CRIBLE_TRY(text, load_text_model(options.model));
   CRIBLE_TRY(engine, EngineService::start(options.model, options.engine));
   print_description(engine->describe());
-  CRIBLE_RETURN_IF_ERROR(server->start(*engine, text));
+  const EngineConfig effective = engine->describe().effective;
+  GpuWatch gpus;
+  if (effective.device == "cuda") gpus = GpuWatch::open(effective.tensor_parallel_size);
+  CRIBLE_RETURN_IF_ERROR(server->start(*engine, text, std::move(gpus)));
   server->drain_on_signals();
   if (!options.server.ready_file.empty()) {
     CRIBLE_RETURN_IF_ERROR(write_file_atomic(options.server.ready_file, fmt::format("{}\n", server->port())));

@@ -7,6 +7,7 @@
 
 #include "config/server_config.h"
 #include "engine/engine_service.h"
+#include "server/gpu_watch.h"
 #include "server/metrics.h"
 #include "server/prepare.h"
 #include "server/token_inbox.h"
@@ -22,9 +23,11 @@ struct ServerContext {
   const TextModel& text;
   const ServerConfig config;
   std::string model_name;
+  std::string device_name;  // of the GPU; empty on a CPU
   std::string system_fingerprint;
   int64_t started_unix = 0;
   std::atomic<bool> draining = false;  // no new work is taken
+  GpuWatch gpus;  // read on the I/O thread
   ServerMetrics metrics;
   TokenInbox inbox;  // after metrics: jobs that it still holds report to them when they go
 

@@ -35,18 +35,20 @@ struct TestServerOptions {
   FakeEngineOptions engine;
   ServerConfig config;
   HttpLimits limits;
+  GpuWatch gpus;
 };
 
 class TestServer {
  public:
-  explicit TestServer(TestServerOptions options = {}) : TestServer(options, fake_engine(std::move(options.engine))) {}
-  TestServer(TestServerOptions options, std::unique_ptr<EngineService> started) : engine(std::move(started)) {
+  explicit TestServer(TestServerOptions options = {}) : TestServer(std::move(options), nullptr) {}
+  TestServer(TestServerOptions options, std::unique_ptr<EngineService> started)
+      : engine(started ? std::move(started) : fake_engine(std::move(options.engine))) {
     options.config.port = 0;
     if (options.config.served_model_name.empty()) options.config.served_model_name = "fake";
     auto bound = HttpServer::bind(options.config, options.limits);
     EXPECT_TRUE(bound.has_value());
     server = std::move(*bound);
-    EXPECT_TRUE(server->start(*engine, default_text_model()).has_value());
+    EXPECT_TRUE(server->start(*engine, default_text_model(), std::move(options.gpus)).has_value());
   }
   uint16_t port() const { return server->port(); }
 
