@@ -25,9 +25,11 @@ class DeviceArray {
   explicit DeviceArray(size_t count)
       : buffer_(DeviceBuffer::allocate(bytes_of(count)).value()), count_(count) {
     CRIBLE_CUDA_CHECK(cudaMemset(buffer_.data(), 0xFF, count * sizeof(T)));
+    settle();
   }
   explicit DeviceArray(std::span<const T> values) : DeviceArray(values.size()) {
     CRIBLE_CUDA_CHECK(cudaMemcpy(buffer_.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice));
+    settle();
   }
   T* data() const { return buffer_.template as<T>(); }
   std::vector<T> host() const {
@@ -37,6 +39,8 @@ class DeviceArray {
   }
 
  private:
+  // Fills and small copies may still be under way when their calls return, and tests' streams do not wait for them.
+  static void settle() { CRIBLE_CUDA_CHECK(cudaStreamSynchronize(cudaStreamLegacy)); }
   static int64_t bytes_of(size_t count) { return static_cast<int64_t>(count * sizeof(T)); }
   DeviceBuffer buffer_;
   size_t count_;

@@ -21,7 +21,7 @@
 namespace crible::cuda {
 namespace {
 
-constexpr int64_t kVocabulary = 2000;
+constexpr int64_t kVocabulary = 2003;  // no multiple of a tile
 constexpr int64_t kContext = 512;
 
 // A folder with a configuration and nothing else.

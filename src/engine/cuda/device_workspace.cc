@@ -21,14 +21,17 @@ DecoderOptions decoder_options(const EngineConfig& resolved) {
           .deterministic = resolved.deterministic};
 }
 
-DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary) {
-  return {.max_rows = step_limits(resolved).max_logit_rows, .vocabulary = vocabulary, .max_logprobs = kMaxLogprobs};
+DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary, int64_t logits_stride) {
+  return {.max_rows = step_limits(resolved).max_logit_rows,
+          .vocabulary = vocabulary,
+          .logits_stride = logits_stride,
+          .max_logprobs = kMaxLogprobs};
 }
 
 namespace {
 
-int64_t logits_bytes(const EngineConfig& resolved, int64_t vocabulary) {
-  return step_limits(resolved).max_logit_rows * vocabulary * static_cast<int64_t>(sizeof(float));
+int64_t logits_bytes(const EngineConfig& resolved, const DecoderShape& shape) {
+  return step_limits(resolved).max_logit_rows * shape.head_rows() * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace
@@ -39,8 +42,8 @@ MemoryNeeds DeviceWorkspace::needs(const DecoderWeights& weights, const EngineCo
   const DecoderOptions options = decoder_options(resolved);
   return {.activation_bytes = Decoder::arena_bytes(shape, limits, weights.format()) +
                               Decoder::attention_bytes(shape, limits, options) + Matmul::workspace_bytes() +
-                              StepBatch::bytes_for(limits) + logits_bytes(resolved, shape.vocabulary) +
-                              DeviceSampler::bytes_for(sampler_limits(resolved, shape.vocabulary)),
+                              StepBatch::bytes_for(limits) + logits_bytes(resolved, shape) +
+                              DeviceSampler::bytes_for(sampler_limits(resolved, shape.vocabulary, shape.head_rows())),
           .kv_block_bytes = KvPool::bytes_per_block(shape, options.kv_type)};
 }
 
@@ -49,12 +52,13 @@ Result<std::unique_ptr<DeviceWorkspace>> DeviceWorkspace::create(const CudaStrea
                                                                  const EngineConfig& resolved, const MemoryPlan& plan) {
   const StepLimits limits = step_limits(resolved);
   const DecoderOptions options = decoder_options(resolved);
-  const int64_t vocabulary = weights.shape().vocabulary;
+  const DecoderShape& shape = weights.shape();
   // The measurement of matmuls wants room of its own: before the KV blocks take what is left.
   CRIBLE_TRY(Decoder decoder, Decoder::create(stream, weights, rope, limits, options));
   CRIBLE_TRY(StepBatch arrays, StepBatch::create(limits));
-  CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(logits_bytes(resolved, vocabulary)));
-  CRIBLE_TRY(DeviceSampler sampler, DeviceSampler::create(sampler_limits(resolved, vocabulary)));
+  CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(logits_bytes(resolved, shape)));
+  CRIBLE_TRY(DeviceSampler sampler,
+             DeviceSampler::create(sampler_limits(resolved, shape.vocabulary, shape.head_rows())));
   CRIBLE_TRY(KvPool pool, KvPool::create(weights.shape(), plan.num_blocks, options.kv_type));
   return std::unique_ptr<DeviceWorkspace>(new DeviceWorkspace(resolved, std::move(decoder), std::move(pool),
                                                               std::move(arrays), std::move(logits),

@@ -21,7 +21,7 @@ namespace crible::cuda {
 // What the settings ask of the decoder and the sampler.
 StepLimits step_limits(const EngineConfig& resolved);
 DecoderOptions decoder_options(const EngineConfig& resolved);
-DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary);
+DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary, int64_t logits_stride);
 
 class DeviceWorkspace {
  public:
@@ -51,7 +51,7 @@ class DeviceWorkspace {
   Batch batch_;
   Decoder decoder_;
   KvPool pool_;
-  DeviceBuffer logits_;  // [rows of the largest step, vocabulary] float32
+  DeviceBuffer logits_;  // [rows of the largest step, head_rows()] float32
   DeviceSampler sampler_;
   DecodeGraphs graphs_;
   SampledRows sampled_;

@@ -14,7 +14,7 @@ MemoryNeeds ParallelWorkspace::needs(const DecoderWeights& weights, const Engine
   const DecoderOptions options = decoder_options(resolved);
   return {.activation_bytes =
               ParallelDecoder::bytes_for(shape, weights.format(), step_limits(resolved), options) +
-              DeviceSampler::bytes_for(sampler_limits(resolved, shape.vocabulary)),
+              DeviceSampler::bytes_for(sampler_limits(resolved, shape.vocabulary, shape.vocabulary)),
           .kv_block_bytes = KvPool::bytes_per_block(shape, options.kv_type)};
 }
 
@@ -26,8 +26,9 @@ Result<std::unique_ptr<ParallelWorkspace>> ParallelWorkspace::create(
   std::vector<DeviceSampler> samplers;
   for (const ParallelDecoder::RankPlace& rank : ranks) {
     const DeviceScope scope(rank.device);
+    const int64_t vocabulary = rank.weights->shape().vocabulary;
     CRIBLE_TRY(DeviceSampler sampler,
-               DeviceSampler::create(sampler_limits(resolved, rank.weights->shape().vocabulary)));
+               DeviceSampler::create(sampler_limits(resolved, vocabulary, vocabulary)));
     samplers.push_back(std::move(sampler));
   }
   return std::unique_ptr<ParallelWorkspace>(

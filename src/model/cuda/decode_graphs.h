@@ -17,7 +17,7 @@ enum class DecodePath : uint8_t { kBest, kUnfused };
 
 class DecodeGraphs {
  public:
-  // All must outlive this. logits: [max_rows padded to its bucket, vocabulary].
+  // All must outlive this. logits: [max_rows padded to its bucket, head_rows()].
   DecodeGraphs(Decoder& decoder, const KvPool& cache, StepBatch batch, float* logits,
                DecodePath path = DecodePath::kBest)
       : decoder_(&decoder), cache_(&cache), batch_(std::move(batch)), logits_(logits), path_(path) {}

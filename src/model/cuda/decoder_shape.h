@@ -39,11 +39,12 @@ struct DecoderShape {
   int64_t query_size() const { return heads * head_size; }
   int64_t kv_size() const { return kv_heads * head_size; }
   int64_t qkv_size() const { return query_size() + 2 * kv_size(); }
-  // The rank's equal share of the head, in whole tiles: the last may pass the end of the vocabulary.
-  int64_t head_rows() const { return ranks == 1 ? vocabulary : round_up(ceil_div(vocabulary, ranks), 16); }
+  // The rank's equal share of the head, in whole tiles: the last may pass the end of the vocabulary. Also the
+  // elements from one row of its logits to the next.
+  int64_t head_rows() const { return round_up(ceil_div(vocabulary, ranks), 16); }
   int64_t first_head_row() const { return rank * head_rows(); }
   // Rows of the embedding in memory: a tied head's last share must lie in it.
-  int64_t embedding_rows() const { return tied && ranks > 1 ? ranks * head_rows() : vocabulary; }
+  int64_t embedding_rows() const { return tied ? ranks * head_rows() : vocabulary; }
   // Elements of the matrices that a decoded token reads: all but the embedding of an untied model.
   int64_t matrix_elements() const {
     const int64_t mixture = experts + 3 * experts_per_token * expert_feed_forward;

@@ -47,6 +47,7 @@ Result<DeviceSampler> DeviceSampler::create(const DeviceSamplerLimits& limits) {
   }
   DeviceSampler sampler;
   sampler.limits_ = limits;
+  if (limits.logits_stride == 0) sampler.limits_.logits_stride = limits.vocabulary;
   CRIBLE_TRY(sampler.parameters_, DeviceBuffer::allocate(parameter_bytes(limits)));
   CRIBLE_TRY(sampler.results_, DeviceBuffer::allocate(result_bytes(limits)));
   for (size_t i = 0; i < 2; ++i) {
@@ -93,6 +94,7 @@ Status DeviceSampler::enqueue(const CudaStream& stream, const float* logits) {
   while (true) {
     const SampleArgs all = {
         .logits = logits,
+        .logits_stride = limits_.logits_stride,
         .rows = round_rows_,
         .vocabulary = limits_.vocabulary,
         .parameters = parameters_.as<SampleRow>(),
@@ -101,7 +103,7 @@ Status DeviceSampler::enqueue(const CudaStream& stream, const float* logits) {
         .logprobs = logprobs_in(limits_, results_.as<std::byte>()),
         .logprobs_stride = logprobs_stride(limits_)};
     SampleArgs round = all;
-    round.logits += round_first_ * all.vocabulary;
+    round.logits += round_first_ * all.logits_stride;
     round.tokens += round_first_;
     round.logprobs += round_first_ * all.logprobs_stride;
     sample(stream, round);

@@ -22,6 +22,7 @@ namespace crible::cuda {
 struct DeviceSamplerLimits {
   int64_t max_rows = 1;
   int64_t vocabulary = 1;
+  int64_t logits_stride = 0;  // elements between rows of logits; 0: vocabulary
   int32_t max_logprobs = 0;  // largest SampleRow::logprobs
   // Room for the adjustments of a step's rows. A step with more is drawn in several rounds, each of which
   // waits for the copy of the one two before; a single row always fits.
@@ -47,7 +48,7 @@ class DeviceSampler {
   // The parameters of the step's rows. They and their adjustments must stay as they are until enqueue()
   // returns.
   Status send(const CudaStream& stream, std::span<const crible::SampleRow> rows);
-  // logits: [rows, vocabulary] on the device; left as they are. Of a step whose adjustments fit in one round
+  // logits: [rows, logits_stride] on the device; left as they are. Of a step whose adjustments fit in one round
   // (one_round()) this may be captured into a graph, for its number of rows.
   Status enqueue(const CudaStream& stream, const float* logits);
   // One copy of the tokens, with the log-probabilities where a row asks for them.

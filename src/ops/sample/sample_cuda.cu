@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
   // No block may write into another's memory before it has begun: known long before it is needed.
   auto begun = cluster.barrier_arrive();
   const SampleRow parameters = a.parameters[index];
-  const float* logits = a.logits + index * a.vocabulary;
+  const float* logits = a.logits + index * a.logits_stride;
   Row row;
   row.exchange = &exchange;
   row.values = reinterpret_cast<float*>(values);
@@ -337,6 +337,8 @@ void sample(const CudaStream& stream, const SampleArgs& args) {
   CHECK(args.vocabulary > 0 && args.vocabulary <= kMaxVocabulary, "vocabulary {}", args.vocabulary);
   const int part = static_cast<int>((args.vocabulary + 4 * kClusterBlocks - 1) / (4 * kClusterBlocks) * 4);
   const size_t shared_bytes = static_cast<size_t>(part) * sizeof(float);
+  SampleArgs placed = args;
+  if (placed.logits_stride == 0) placed.logits_stride = placed.vocabulary;
   // Per device, so with every launch.
   allow_shared_bytes(&sample_kernel, shared_bytes);
   launch(stream.get(),
@@ -344,7 +346,7 @@ void sample(const CudaStream& stream, const SampleArgs& args) {
           .block = dim3(kRowThreads),
           .shared_bytes = shared_bytes,
           .cluster = kClusterBlocks},
-         &sample_kernel, args, part);
+         &sample_kernel, placed, part);
 }
 
 }  // namespace crible::cuda

@@ -52,7 +52,8 @@ struct SampleRow {
 
 // All of the device's memory.
 struct SampleArgs {
-  const float* logits = nullptr;  // [rows, vocabulary]; left as they are
+  const float* logits = nullptr;  // [rows, logits_stride], the vocabulary's first; left as they are
+  int64_t logits_stride = 0;      // elements between rows; 0: vocabulary
   int64_t rows = 0;
   int64_t vocabulary = 0;                 // at most kMaxVocabulary
   const SampleRow* parameters = nullptr;  // [rows]
