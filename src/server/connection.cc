@@ -176,7 +176,11 @@ Task<bool> Connection::read_body(Parser& parser) {
     if (!co_await write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
   stream_.expires_after(host_.limits.body);
+  // What the buffer has room for is read at once; a waiting connection gives the room back.
+  constexpr uint64_t kAtOnce = 64 << 10;
+  buffer_.reserve(static_cast<size_t>(std::min(parser.content_length_remaining().value_or(0), kAtOnce)));
   const auto [code, bytes] = co_await http::async_read(stream_, buffer_, parser, kNoThrow);
+  buffer_.shrink_to_fit();
   if (!code) co_return true;
   if (auto failure = parse_failure(code, host_.limits, context_.config)) {
     HttpReply refusal = error_reply(*failure);

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "engine/fake_engine.h"
 #include "server/http_server.h"
+#include "server/prepare.h"
 #include "text/text_model.h"
 
 namespace crible {
@@ -92,6 +93,22 @@ void streams(benchmark::State& state) {
   state.counters["frames_per_s"] = static_cast<double>(frames) / wall_seconds;
 }
 BENCHMARK(streams)->Arg(1)->Arg(16)->Arg(256)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
+
+// A prompt of token ids from the request's text to the engine's request.
+void prepare_ids(benchmark::State& state) {
+  const auto text = load_text_model(CRIBLE_SOURCE_DIR "/models/default.gguf");
+  CHECK(text.has_value(), "{}", text.error().message);
+  const ServedModel model{.text = *text, .name = "bench", .max_model_len = 1 << 20};
+  std::string body = R"({"prompt":[)";
+  for (int64_t i = 0; i < state.range(0); ++i) body += fmt::format("{}{}", i == 0 ? "" : ", ", 300 + i * 7919 % 40'000);
+  body += R"(],"max_tokens":1,"stream":true})";
+  for (auto _ : state) {
+    const auto prepared = prepare_completion(CompletionKind::kText, body, model);
+    CHECK(prepared.has_value(), "{}", prepared.error().message);
+    benchmark::DoNotOptimize(prepared->prompts[0].tokens.data());
+  }
+}
+BENCHMARK(prepare_ids)->Arg(128)->Arg(2048)->Arg(16064)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace crible

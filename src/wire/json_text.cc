@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "wire/simd_json.h"
+
 namespace crible {
 namespace {
 
@@ -73,6 +75,7 @@ ApiResult<Json> parse_json(std::string_view text) {
   if (text.find('\0') != std::string_view::npos) {
     return bad_field({}, "the request body is not valid JSON: it holds a NUL byte");
   }
+  if (auto document = parse_with_simd(text)) return std::move(*document);
   try {
     return Json::parse(text);
   } catch (const Json::exception& e) {
