@@ -205,6 +205,8 @@ TEST(Report, GpusAreShownWhereTheyWereRead) {
     EXPECT_THAT(english, HasSubstr(words));
     EXPECT_THAT(markdown_of(without, Language::kEnglish), Not(HasSubstr(words)));
   }
+  EXPECT_THAT(english, HasSubstr(" on Synthetic GPU · started "));
+  EXPECT_THAT(markdown_of(without, Language::kEnglish), HasSubstr(" on " + without.machine.cpu_model + " · started "));
   for (const char* words : {"Les GPU, d’après leur pilote", "Énergie par jeton produit, J/jeton", "GPU bridé",
                             "Un GPU était occupé", "Les GPU sont lus par leur pilote"}) {
     EXPECT_THAT(french, HasSubstr(words));

@@ -17,6 +17,16 @@ Inline configuration_link(const study::StudyResult& study, const std::string& na
   return {span};
 }
 
+namespace {
+
+// What the numbers are of: the accelerator where there is one.
+const std::string& computed_on(const study::MachineRecord& machine) {
+  if (!machine.device.empty() && machine.device != "cpu") return machine.device;
+  return machine.cpu_model.empty() ? machine.host : machine.cpu_model;
+}
+
+}  // namespace
+
 Document build_document(const ReportContext& context) {
   const Scribe& scribe = context.scribe;
   const study::StudyResult& study = context.study;
@@ -25,7 +35,7 @@ Document build_document(const ReportContext& context) {
   document.title = scribe.say(Phrase::kTitle, {study.spec.name});
   document.subtitle = scribe.say(
       Phrase::kSubtitle, {study.model.name.empty() ? study.spec.target.model : study.model.name,
-                          study.machine.cpu_model.empty() ? study.machine.host : study.machine.cpu_model,
+                          computed_on(study.machine),
                           study.started_wall_time.empty() ? kNotMeasured : study.started_wall_time});
   document.contents_title = scribe.say(Phrase::kContents);
   document.lead = build_summary(context);
