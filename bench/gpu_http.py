@@ -100,7 +100,8 @@ def spread(port, jobs, streams, workers=WORKERS):
 
 
 class Floor:
-    """Least times of a dense decoder of the Qwen3 kind on this GPU, from its config.json."""
+    """Least times of a decoder of the Qwen3 kind on this GPU, from its config.json. Of a mixture of experts a step reads
+    those that uniform routing is expected to reach."""
 
     def __init__(self, model, flags, read_rate, matmul_rate):
         c = json.loads((model / "config.json").read_text(encoding="utf-8"))
@@ -108,10 +109,16 @@ class Floor:
         fp8_cache = "fp8" in [flags[i + 1] for i, flag in enumerate(flags) if flag == "--kv-cache-dtype"]
         self.read_rate, self.matmul_rate = read_rate, matmul_rate * (2 if fp8 else 1)
         heads, kv_heads, size = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
-        layer = c["hidden_size"] * ((2 * heads + 2 * kv_heads) * size + 3 * c["intermediate_size"])
-        self.layers = c["num_hidden_layers"] * layer
-        head = c["hidden_size"] * c["vocab_size"]
-        self.weight_bytes = self.layers * (1 if fp8 else 2) + head * 2
+        four_bits = c.get("quantization_config", {}).get("bits") == 4 and not fp8
+        # 4 bits, and a scale of 2 bytes and a zero point of half a byte for each group.
+        self.element_bytes = 0.5 + 2.5 / c["quantization_config"]["group_size"] if four_bits else 1 if fp8 else 2
+        attention = c["num_hidden_layers"] * c["hidden_size"] * (2 * heads + 2 * kv_heads) * size
+        self.experts, self.experts_used = c.get("num_experts", 0), c.get("num_experts_per_tok", 0)
+        self.expert = 3 * c["num_hidden_layers"] * c["hidden_size"] * c.get("moe_intermediate_size", 0)  # one in each layer
+        dense = 0 if self.experts else 3 * c["num_hidden_layers"] * c["hidden_size"] * c["intermediate_size"]
+        self.always = attention + dense
+        self.layers = self.always + self.experts_used * self.expert  # that a token passes
+        self.head_bytes = 2 * c["hidden_size"] * c["vocab_size"]
         self.kv_bytes = c["num_hidden_layers"] * 2 * kv_heads * size * (1 if fp8_cache else 2)
         self.attention = c["num_hidden_layers"] * 4 * heads * size  # operations of a query and a key
 
@@ -119,7 +126,11 @@ class Floor:
         """`tokens` new ones of each sequence, the last of `context`."""
         seen = tokens * (context - tokens) + tokens * (tokens + 1) / 2
         operations = sequences * (2 * tokens * self.layers + self.attention * seen)
-        moved = self.weight_bytes + sequences * context * self.kv_bytes
+        reached = 0
+        if self.experts:
+            reached = self.experts * (1 - (1 - self.experts_used / self.experts) ** (sequences * tokens))
+        weights = (self.always + reached * self.expert) * self.element_bytes + self.head_bytes
+        moved = weights + sequences * context * self.kv_bytes
         return 1e3 * max(moved / self.read_rate, operations / self.matmul_rate)
 
 
