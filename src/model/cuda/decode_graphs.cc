@@ -14,6 +14,16 @@ int64_t bucket_of(int64_t rows) {
 
 }  // namespace
 
+BatchView padding_alone() {
+  static constexpr int32_t kNone = 0;
+  return {.token_ids = &kNone,
+          .positions = &kNone,
+          .query_start = &kNone,
+          .context_length = &kNone,
+          .block_table = &kNone,
+          .logit_rows = &kNone};
+}
+
 int64_t DecodeGraphs::most_padded_rows(int64_t rows) { return bucket_of(rows); }
 
 int64_t DecodeGraphs::padded_rows(int64_t rows) const { return fused(rows) ? rows : bucket_of(rows); }
@@ -38,20 +48,10 @@ Status DecodeGraphs::run(const CudaStream& stream, const BatchView& batch) {
 }
 
 Result<bool> DecodeGraphs::capture_next(const CudaStream& stream, int64_t max_rows) {
-  int64_t rows = padded_rows(1);
-  while (graphs_.contains(rows)) {
-    if (rows >= max_rows) return false;
-    rows = padded_rows(rows + 1);
-  }
-  // A batch of padding alone: what a graph holds does not depend on the sequences.
-  const int32_t none = 0;
-  const BatchView empty = {.token_ids = &none,
-                           .positions = &none,
-                           .query_start = &none,
-                           .context_length = &none,
-                           .block_table = &none,
-                           .logit_rows = &none};
-  CRIBLE_RETURN_IF_ERROR(batch_.send(stream, empty, rows));
+  const std::optional<int64_t> next = first_uncaptured(*this, max_rows);
+  if (!next) return false;
+  const int64_t rows = *next;
+  CRIBLE_RETURN_IF_ERROR(batch_.send(stream, padding_alone(), rows));
   const bool use_fused = fused(rows);
   if (!use_fused) CRIBLE_RETURN_IF_ERROR(decoder_->plan(stream, batch_.plan_input(/*graph=*/true)));
   CRIBLE_TRY(graphs_[rows], capture(stream, use_fused));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 
 #include "base/result.h"
 #include "device/cuda/cuda_stream.h"
@@ -12,6 +13,20 @@
 #include "model/cuda/step_batch.h"
 
 namespace crible::cuda {
+
+// A batch without sequences, to be padded: what a graph holds does not depend on them.
+BatchView padding_alone();
+
+// The smallest size of a batch, up to max_rows as it is padded, for which `graphs` has none; nothing if it has all.
+template <typename Graphs>
+std::optional<int64_t> first_uncaptured(const Graphs& graphs, int64_t max_rows) {
+  int64_t rows = graphs.padded_rows(1);
+  while (graphs.captured(rows)) {
+    if (rows >= max_rows) return std::nullopt;
+    rows = graphs.padded_rows(rows + 1);
+  }
+  return rows;
+}
 
 enum class DecodePath : uint8_t { kBest, kUnfused };
 

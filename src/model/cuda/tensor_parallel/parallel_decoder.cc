@@ -72,16 +72,14 @@ int64_t ParallelDecoder::padded_rows(int64_t rows) const {
 }
 
 Status ParallelDecoder::run(const BatchView& batch, bool decodes_only) {
-  if (decodes_only) {
+  if (decodes_only && captured(batch.num_sequences)) {
     const int64_t rows = padded_rows(batch.num_sequences);
-    if (ranks_[0].graphs.contains(rows)) {
-      CRIBLE_RETURN_IF_ERROR(send(batch, rows, fused(rows), /*graph=*/true));
-      for (Rank& rank : ranks_) {
-        const DeviceScope scope(rank.place.device);
-        CRIBLE_RETURN_IF_ERROR(rank.graphs.at(rows).launch(*rank.place.stream));
-      }
-      return {};
+    CRIBLE_RETURN_IF_ERROR(send(batch, rows, fused(rows), /*graph=*/true));
+    for (Rank& rank : ranks_) {
+      const DeviceScope scope(rank.place.device);
+      CRIBLE_RETURN_IF_ERROR(rank.graphs.at(rows).launch(*rank.place.stream));
     }
+    return {};
   }
   const bool use_fused = decodes_only && fused(batch.num_sequences);
   CRIBLE_RETURN_IF_ERROR(send(batch, 0, use_fused, /*graph=*/false));
@@ -160,20 +158,11 @@ Status ParallelDecoder::capture(size_t index, int64_t rows, bool use_fused) {
 }
 
 Result<bool> ParallelDecoder::capture_next(int64_t max_rows) {
-  int64_t rows = padded_rows(1);
-  while (ranks_[0].graphs.contains(rows)) {
-    if (rows >= max_rows) return false;
-    rows = padded_rows(rows + 1);
-  }
-  const int32_t none = 0;
-  const BatchView empty = {.token_ids = &none,
-                           .positions = &none,
-                           .query_start = &none,
-                           .context_length = &none,
-                           .block_table = &none,
-                           .logit_rows = &none};
+  const std::optional<int64_t> next = first_uncaptured(*this, max_rows);
+  if (!next) return false;
+  const int64_t rows = *next;
   const bool use_fused = fused(rows);
-  CRIBLE_RETURN_IF_ERROR(send(empty, rows, use_fused, /*graph=*/true));
+  CRIBLE_RETURN_IF_ERROR(send(padding_alone(), rows, use_fused, /*graph=*/true));
   const Status captured = capture(0, rows, use_fused);
   if (!captured) {
     for (Rank& rank : ranks_) rank.graphs.erase(rows);

@@ -43,6 +43,10 @@ class ParallelDecoder {
   // Captures the smallest decode up to max_rows that is not captured; false if all are. Nothing may be under way.
   Result<bool> capture_next(int64_t max_rows);
 
+  // As in DecodeGraphs.
+  int64_t padded_rows(int64_t rows) const;
+  bool captured(int64_t rows) const { return ranks_[0].graphs.contains(padded_rows(rows)); }
+
   int64_t ranks() const { return std::ssize(ranks_); }
   int device(int64_t rank) const { return at(rank).place.device; }
   const CudaStream& stream(int64_t rank) const { return *at(rank).place.stream; }
@@ -68,7 +72,6 @@ class ParallelDecoder {
   Rank& at(int64_t rank) { return ranks_[static_cast<size_t>(rank)]; }
   const DecoderShape& shape() const { return ranks_[0].decoder.shape(); }
   bool fused(int64_t rows) const { return ranks_[0].decoder.fused_fits(rows); }
-  int64_t padded_rows(int64_t rows) const;
   Status send(const BatchView& batch, int64_t padded, bool fused, bool graph);
   Status enqueue(bool fused);
   Status exchange(const Collective& collective);
