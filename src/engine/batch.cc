@@ -75,6 +75,28 @@ void Batch::resolve_drawn(std::span<const TokenId> drawn) {
     TokenId& id = token_ids_[static_cast<size_t>(t)];
     if (id < -1) id = drawn[static_cast<size_t>(drawn_row(id))];
   }
+  completed_.clear();
+  for (size_t i = 0; i < num_samples_; ++i) {
+    SampleRow& row = sample_rows_[i];
+    if (row.adjustments == nullptr || row.adjustments->history.known == row.adjustments->history.drawn) continue;
+    // The last token is what the row's logits are computed from; a fault (-1) is about to end the sequence.
+    const TokenId last = token_ids_[static_cast<size_t>(logit_rows_[i])];
+    if (last >= 0) complete_history(row, last);
+  }
+}
+
+void Batch::complete_history(SampleRow& row, TokenId last) {
+  Completed& own = completed_.emplace_back();
+  own.adjustments = *row.adjustments;
+  own.seen.assign(row.adjustments->seen.begin(), row.adjustments->seen.end());
+  const auto counted = std::ranges::find(own.seen, last, &TokenCount::id);
+  if (counted == own.seen.end()) {
+    own.seen.push_back({last, 1});
+  } else {
+    counted->in_output += 1;
+  }
+  own.adjustments.seen = own.seen;
+  row.adjustments = &own.adjustments;
 }
 
 void Batch::add_scoring_rows(const ScheduledSequence& entry) {

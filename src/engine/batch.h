@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <vector>
 
@@ -29,7 +30,8 @@ class Batch {
   const BatchLimits& limits() const { return limits_; }
   // Views stay valid until the next call.
   BatchView build(std::span<const ScheduledSequence> entries);
-  // Puts the tokens of the step before in the place of the ids that stand for them (step_runner.h).
+  // Puts the tokens of the step before in the place of the ids that stand for them (step_runner.h), and counts them in
+  // histories that lack them. Allocates for the latter.
   void resolve_drawn(std::span<const TokenId> drawn);
   // In the order of the plan's entries: for each the prompt rows to score, then the one to sample from.
   std::span<const SampleRow> sample_rows() const { return {sample_rows_.data(), num_samples_}; }
@@ -40,6 +42,13 @@ class Batch {
   void add(const ScheduledSequence& entry, int64_t row);
   void add_scoring_rows(const ScheduledSequence& entry);
   void add_sample_row(const Sequence& sequence);
+  void complete_history(SampleRow& row, TokenId last);
+
+  // The adjustments of a row with the last token in its history.
+  struct Completed {
+    std::vector<TokenCount> seen;
+    LogitAdjustments adjustments;
+  };
 
   BatchLimits limits_;
   int64_t stride_;  // blocks of the longest sequence
@@ -54,6 +63,7 @@ class Batch {
   std::vector<int32_t> block_table_;
   std::vector<int32_t> logit_rows_;
   std::vector<SampleRow> sample_rows_;
+  std::deque<Completed> completed_;  // by resolve_drawn()
 };
 
 }  // namespace crible

@@ -29,6 +29,7 @@ class CpuRunner final : public StepRunner {
   Status launch(std::span<const ScheduledSequence> entries, std::span<const BlockCopy> copies) override;
   Result<StepOutput> collect() override;
   bool runs_ahead() const override { return pace_ == Pace::kAhead; }
+  bool keeps_histories() const override { return pace_ == Pace::kAhead; }
   Status read_block(BlockId block, std::span<std::byte> content) const override;
   Status write_block(BlockId block, std::span<const std::byte> content) override;
   std::string arithmetic() const override { return std::string(cpu_isa_name(stream_.isa())); }

@@ -97,7 +97,8 @@ Status Engine::launch(const StepPlan& plan, LaunchedStep& step) {
                             .scored = scored,
                             .drawn_token = entry.samples ? s.num_tokens() : -1});
     step.needs_results |= scored > 0;
-    step.needs_results |= entry.samples && s.sampling_state != nullptr && s.sampling_state->follows_output();
+    step.needs_results |= entry.samples && s.sampling_state != nullptr &&
+                          s.sampling_state->needs_last_token(runner_->keeps_histories());
     row += scored;
     s.steps_under_way += 1;
     if (!entry.samples) continue;

@@ -22,7 +22,7 @@ void fill(Sequence& s, const EngineRequest& request, int64_t block_size) {
   s.blocks.reserve(static_cast<size_t>(ceil_div(longest, block_size)));
   s.block_hashes.reserve(static_cast<size_t>(longest / block_size));
   s.sampling = request.sampling;
-  s.sampling_state = SequenceSampling::make(s.sampling, s.tokens);
+  s.sampling_state = SequenceSampling::make(s.sampling, s.tokens, s.id);
   s.cache_salt = request.cache_salt;
   s.priority = request.priority;
   s.on_output = request.on_output;

@@ -20,13 +20,16 @@ namespace crible {
 
 class SequenceSampling {
  public:
-  // Null if the parameters ask for nothing that needs it. `params` must outlive the result.
-  static std::unique_ptr<SequenceSampling> make(const SamplingParams& params, std::span<const TokenId> prompt);
+  // Null if the parameters ask for nothing that needs it. `params` must outlive the result. sequence: of which this is.
+  static std::unique_ptr<SequenceSampling> make(const SamplingParams& params, std::span<const TokenId> prompt,
+                                                SeqId sequence);
 
   // For the draw of the output token with this index; null if nothing is to be adjusted.
   const LogitAdjustments* adjustments(int64_t output_tokens);
-  // Whether they depend on the tokens drawn so far: the next draw must then wait for the last one's token.
-  bool follows_output() const { return adjustments_.follows_output; }
+  // Whether the next draw must wait until the host knows the last one's token. DRY looks for it in the whole sequence;
+  // penalties only count it, which a runner that keeps histories (step_runner.h) does itself. Not for logit_bias,
+  // min_tokens and log-probabilities; stop tokens are looked at when they are delivered.
+  bool needs_last_token(bool histories_kept) const { return repetitions_ || (history_ && !histories_kept); }
   // A token was drawn, with as many log-probabilities as the parameters ask for at `logprobs`.
   void append(TokenId token, const TokenLogprob* logprobs);
   std::span<const TokenLogprob> logprobs() const { return {logprobs_.data(), num_logprobs_}; }
@@ -40,7 +43,7 @@ class SequenceSampling {
   std::span<const TokenLogprob> prompt_logprobs() const { return prompt_logprobs_; }
 
  private:
-  SequenceSampling(const SamplingParams& params, std::span<const TokenId> prompt);
+  SequenceSampling(const SamplingParams& params, std::span<const TokenId> prompt, SeqId sequence);
 
   const SamplingParams& params_;
   std::optional<TokenHistory> history_;

@@ -53,6 +53,8 @@ class StepRunner {
   virtual Result<StepOutput> collect() = 0;
   // Whether a second step may be launched before the first is collected.
   virtual bool runs_ahead() const = 0;
+  // Whether the penalties of a row (SeenHistory) count a token that the step before draws and the host does not know yet.
+  virtual bool keeps_histories() const { return false; }
   // Does a piece of work that makes later steps faster; false if there is none. Called while nobody waits.
   virtual bool prepare() { return false; }
 

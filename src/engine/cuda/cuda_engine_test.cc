@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 
 #include "base/atomic_file.h"
 #include "base/log.h"
@@ -50,7 +51,8 @@ std::filesystem::path model_folder() {
 struct Answer {
   EngineRequest request;
   std::vector<TokenId> tokens;
-  int ends = 0;
+  std::vector<TokenId> forked;  // of the second choice
+  int ends = 0;  // of the first
   TokenOutput last;
 };
 
@@ -103,10 +105,15 @@ class CudaEngineTest : public GpuTest {
 
   SeqId submit(EngineRequest request) {
     EXPECT_TRUE(admit(request, {.vocabulary = kVocabulary, .max_sequence_tokens = kContext}));
-    const SeqId id{++last_id_};
+    const SeqId id{last_id_ + 1};
+    last_id_ += request.n;
     answers_[id.value].request = request;
     request.on_output = [this, id](const TokenOutput& event) {
       Answer& answer = answers_[id.value];
+      if (event.choice > 0) {
+        if (event.token >= 0) answer.forked.push_back(event.token);
+        return;
+      }
       EXPECT_EQ(answer.ends, 0) << "an event after the end";
       if (event.token >= 0) answer.tokens.push_back(event.token);
       answer.ends += event.finish != FinishReason::kNone;
@@ -117,8 +124,15 @@ class CudaEngineTest : public GpuTest {
   }
 
   void step() {
+    const EngineStats before = engine_->stats();
+    // Of requests that need no results, a step is launched ahead wherever nobody might be pre-empted.
+    const bool may_run_ahead = under_way_ && before.kv_blocks_total - before.kv_blocks_used >= before.running;
     const Status done = engine_->step();
     EXPECT_TRUE(done) << done.error().message;
+    const bool launched = engine_->stats().steps > before.steps;
+    launchable_ahead_ += may_run_ahead;
+    idle_ += may_run_ahead && !launched;
+    under_way_ = launched;
     engine_->deliver();
   }
 
@@ -133,6 +147,9 @@ class CudaEngineTest : public GpuTest {
   std::unique_ptr<Engine> engine_;
   std::map<int64_t, Answer> answers_;
   int64_t last_id_ = 0;
+  bool under_way_ = false;
+  int64_t launchable_ahead_ = 0;  // calls of step() that could launch one while another was under way
+  int64_t idle_ = 0;              // of them those that had nothing to launch
 };
 
 TEST_F(CudaEngineTest, AThousandRequestsLeaveThePoolAsItWas) {
@@ -157,7 +174,9 @@ TEST_F(CudaEngineTest, AThousandRequestsLeaveThePoolAsItWas) {
   EXPECT_EQ(stats.running + stats.waiting, 0);
   EXPECT_GT(stats.preemptions, 0);
   EXPECT_GT(stats.prefix_hit_tokens, 1000);
-  EXPECT_GT(stats.steps_ahead, 1000);
+  EXPECT_EQ(stats.steps_ahead, launchable_ahead_ - idle_);
+  EXPECT_GT(launchable_ahead_, 100);
+  EXPECT_LT(idle_, launchable_ahead_ / 10);
 }
 
 TEST_F(CudaEngineTest, DeterministicTokensDoNotDependOnTheHistory) {
@@ -182,6 +201,76 @@ TEST_F(CudaEngineTest, DeterministicTokensDoNotDependOnTheHistory) {
     }
   }
   EXPECT_GT(engine_->stats().prefix_hit_tokens, 0);
+}
+
+EngineRequest penalised(std::vector<TokenId> prompt, int64_t max_tokens, float temperature) {
+  EngineRequest request{.prompt = std::move(prompt)};
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.temperature = temperature;
+  request.sampling.seed = 17;
+  request.sampling.ignore_eos = true;
+  request.sampling.presence_penalty = 20;
+  request.sampling.frequency_penalty = 2;
+  request.sampling.repetition_penalty = 1.3f;
+  return request;
+}
+
+// A prompt each in one step, then a token each in every step: all but the first are launched while one runs.
+TEST_F(CudaEngineTest, PenaltiesDoNotHoldUpTheNextStep) {
+  constexpr int64_t kTokens = 80;
+  start(config_of(8, 256, 300));
+  if (HasFatalFailure()) return;
+  std::vector<SeqId> ids;
+  for (int i = 0; i < 6; ++i) ids.push_back(submit(penalised({1, 2, 3, static_cast<TokenId>(40 + i)}, kTokens, 0)));
+  while (engine_->has_work()) step();
+  EXPECT_EQ(engine_->stats().steps, kTokens);
+  EXPECT_EQ(engine_->stats().steps_ahead, kTokens - 1);
+  for (const SeqId id : ids) {
+    const std::vector<TokenId>& tokens = answers_[id.value].tokens;
+    EXPECT_EQ(std::ssize(tokens), kTokens);
+    // The logits of these weights lie closer together than the penalties of one occurrence.
+    EXPECT_EQ(std::ssize(std::set<TokenId>(tokens.begin(), tokens.end())), kTokens);
+  }
+  EngineRequest free = penalised({1, 2, 3, 40}, kTokens, 0);
+  free.sampling.presence_penalty = free.sampling.frequency_penalty = 0;
+  free.sampling.repetition_penalty = 1;
+  const std::vector<TokenId> repeated = alone(free);
+  EXPECT_LT(std::ssize(std::set<TokenId>(repeated.begin(), repeated.end())), kTokens);
+}
+
+// Pre-empted, begun anew, forked, cancelled beside others, more of them than there are slots for histories.
+TEST_F(CudaEngineTest, PenalisedTokensDoNotDependOnTheHistory) {
+  EngineConfig config = config_of(6, 64, 40);
+  config.deterministic = true;
+  start(config);
+  if (HasFatalFailure()) return;
+  std::vector<EngineRequest> requests;
+  std::vector<std::vector<TokenId>> expected;
+  for (int i = 0; i < 20; ++i) {
+    std::vector<TokenId> prompt;
+    for (int64_t t = 1 + draw(60); t > 0; --t) prompt.push_back(static_cast<TokenId>(draw(kVocabulary)));
+    requests.push_back(penalised(std::move(prompt), 40 + draw(60), i % 2 == 0 ? 0.0f : 0.9f));
+    requests.back().sampling.seed = static_cast<uint64_t>(i);
+    expected.push_back(alone(requests.back()));
+  }
+  std::vector<SeqId> ids;
+  for (const EngineRequest& request : requests) {
+    EngineRequest several = request;
+    several.n = 2;
+    ids.push_back(submit(several));
+    const SeqId cancelled = submit(request);
+    for (int64_t i = draw(4); i > 0; --i) step();
+    engine_->cancel(cancelled);
+  }
+  while (engine_->has_work()) step();
+  EXPECT_GT(engine_->stats().preemptions, 0);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(answers_[ids[i].value].tokens, expected[i]) << "request " << i;
+    // Its fork draws with another seed; both are greedy for even i.
+    if (i % 2 == 0) {
+      EXPECT_EQ(answers_[ids[i].value].forked, expected[i]) << "request " << i;
+    }
+  }
 }
 
 TEST_F(CudaEngineTest, ReconfigurationKeepsEverySequence) {

@@ -1,33 +1,8 @@
 #include "engine/cuda/device_workspace.h"
 
-#include <algorithm>
-
 #include "engine/cuda/block_transfer.h"
-#include "engine/workspace.h"
 
 namespace crible::cuda {
-
-StepLimits step_limits(const EngineConfig& resolved) {
-  const int64_t sequences = DecodeGraphs::most_padded_rows(resolved.max_num_seqs);
-  const BatchLimits host = batch_limits(resolved);
-  return {.max_tokens = std::max(host.max_tokens, sequences),
-          .max_sequences = sequences,
-          .max_logit_rows = sequences + host.max_scoring_rows,
-          .max_blocks = resolved.max_num_seqs * ceil_div(resolved.max_model_len, resolved.block_size)};
-}
-
-DecoderOptions decoder_options(const EngineConfig& resolved) {
-  return {.kv_type = resolved.kv_cache_dtype == "fp8" ? KvType::kFp8 : KvType::kBf16,
-          .deterministic = resolved.deterministic};
-}
-
-DeviceSamplerLimits sampler_limits(const EngineConfig& resolved, int64_t vocabulary, int64_t logits_stride) {
-  return {.max_rows = step_limits(resolved).max_logit_rows,
-          .vocabulary = vocabulary,
-          .logits_stride = logits_stride,
-          .max_logprobs = kMaxLogprobs};
-}
-
 namespace {
 
 int64_t logits_bytes(const EngineConfig& resolved, const DecoderShape& shape) {
@@ -47,9 +22,9 @@ MemoryNeeds DeviceWorkspace::needs(const DecoderWeights& weights, const EngineCo
           .kv_block_bytes = KvPool::bytes_per_block(shape, options.kv_type)};
 }
 
-Result<std::unique_ptr<DeviceWorkspace>> DeviceWorkspace::create(const CudaStream& stream,
-                                                                 const DecoderWeights& weights, const RopeTable& rope,
-                                                                 const EngineConfig& resolved, const MemoryPlan& plan) {
+Result<std::unique_ptr<GpuWorkspace>> DeviceWorkspace::create(const CudaStream& stream, const DecoderWeights& weights,
+                                                              const RopeTable& rope, const EngineConfig& resolved,
+                                                              const MemoryPlan& plan) {
   const StepLimits limits = step_limits(resolved);
   const DecoderOptions options = decoder_options(resolved);
   const DecoderShape& shape = weights.shape();
@@ -59,61 +34,42 @@ Result<std::unique_ptr<DeviceWorkspace>> DeviceWorkspace::create(const CudaStrea
   CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(logits_bytes(resolved, shape)));
   CRIBLE_TRY(DeviceSampler sampler,
              DeviceSampler::create(sampler_limits(resolved, shape.vocabulary, shape.head_rows())));
-  CRIBLE_TRY(KvPool pool, KvPool::create(weights.shape(), plan.num_blocks, options.kv_type));
-  return std::unique_ptr<DeviceWorkspace>(new DeviceWorkspace(resolved, std::move(decoder), std::move(pool),
-                                                              std::move(arrays), std::move(logits),
-                                                              std::move(sampler)));
+  CRIBLE_TRY(KvPool pool, KvPool::create(shape, plan.num_blocks, options.kv_type));
+  return std::unique_ptr<GpuWorkspace>(new DeviceWorkspace(stream, resolved, std::move(decoder), std::move(pool),
+                                                           std::move(arrays), std::move(logits), std::move(sampler)));
 }
 
-DeviceWorkspace::DeviceWorkspace(const EngineConfig& resolved, Decoder decoder, KvPool pool, StepBatch arrays,
-                                 DeviceBuffer logits, DeviceSampler sampler)
-    : batch_(batch_limits(resolved)),
+DeviceWorkspace::DeviceWorkspace(const CudaStream& stream, const EngineConfig& resolved, Decoder decoder, KvPool pool,
+                                 StepBatch arrays, DeviceBuffer logits, DeviceSampler sampler)
+    : GpuWorkspace(resolved),
+      stream_(stream),
       decoder_(std::move(decoder)),
       pool_(std::move(pool)),
       logits_(std::move(logits)),
       sampler_(std::move(sampler)),
-      graphs_(decoder_, pool_, std::move(arrays), logits_.as<float>()),
-      max_sequences_(resolved.max_num_seqs) {
+      graphs_(decoder_, pool_, std::move(arrays), logits_.as<float>()) {
   graphs_.batch().read_drawn_from(sampler_.device_tokens());
 }
 
-Status DeviceWorkspace::enqueue(const CudaStream& stream, std::span<const ScheduledSequence> entries,
-                                std::span<const BlockCopy> copies) {
-  CRIBLE_RETURN_IF_ERROR(copy_blocks(stream, pool_, copies));
-  const BatchView view = batch_.build(entries);
-  const auto rows = batch_.sample_rows();
-  // Alone, a sampled token has one row; a scored prompt of one token has another.
-  const bool decodes_only = std::ranges::all_of(
-      entries, [](const ScheduledSequence& entry) { return entry.num_tokens == 1 && entry.samples; });
-  CRIBLE_RETURN_IF_ERROR(forward(stream, view, decodes_only && std::ssize(rows) == view.num_sequences));
-  if (rows.empty()) {
-    sampled_ = {};
-    return {};
-  }
-  CRIBLE_RETURN_IF_ERROR(sampler_.send(stream, rows));
-  CRIBLE_RETURN_IF_ERROR(sampler_.enqueue(stream, logits_.as<float>()));
-  CRIBLE_TRY(sampled_, sampler_.fetch_async(stream));
-  reports_ = batch_.reports();
-  return {};
+Status DeviceWorkspace::copy_blocks(std::span<const BlockCopy> copies) {
+  return cuda::copy_blocks(stream_, pool_, copies);
 }
 
-Status DeviceWorkspace::forward(const CudaStream& stream, const BatchView& view, bool decodes_only) {
-  if (decodes_only && graphs_.captured(view.num_sequences)) return graphs_.run(stream, view);
+Status DeviceWorkspace::forward(const BatchView& view, bool decodes_only) {
+  if (decodes_only && graphs_.captured(view.num_sequences)) return graphs_.run(stream_, view);
   StepBatch& arrays = graphs_.batch();
-  CRIBLE_RETURN_IF_ERROR(arrays.send(stream, view));
+  CRIBLE_RETURN_IF_ERROR(arrays.send(stream_, view));
   if (decodes_only && graphs_.fused(view.num_sequences)) {
-    return decoder_.decode_fused(stream, arrays.device(), pool_, logits_.as<float>());
+    return decoder_.decode_fused(stream_, arrays.device(), pool_, logits_.as<float>());
   }
-  CRIBLE_RETURN_IF_ERROR(decoder_.plan(stream, arrays.plan_input(/*graph=*/false)));
-  return decoder_.forward(stream, arrays.device(), pool_, logits_.as<float>());
+  CRIBLE_RETURN_IF_ERROR(decoder_.plan(stream_, arrays.plan_input(/*graph=*/false)));
+  return decoder_.forward(stream_, arrays.device(), pool_, logits_.as<float>());
 }
 
-StepOutput DeviceWorkspace::results() const {
-  return {.tokens = sampled_.tokens, .logprobs = reports_ ? sampled_.logprobs : nullptr};
-}
-
-Result<bool> DeviceWorkspace::capture_next(const CudaStream& stream) {
-  return graphs_.capture_next(stream, max_sequences_);
+Result<SampledRows> DeviceWorkspace::sample(std::span<const SampleRow> rows) {
+  CRIBLE_RETURN_IF_ERROR(sampler_.send(stream_, rows));
+  CRIBLE_RETURN_IF_ERROR(sampler_.enqueue(stream_, logits_.as<float>()));
+  return sampler_.fetch_async(stream_);
 }
 
 }  // namespace crible::cuda

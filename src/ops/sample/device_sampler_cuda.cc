@@ -29,6 +29,13 @@ int64_t result_bytes(const DeviceSamplerLimits& limits) {
   return round_up(logprobs_at(limits) + logprobs_bytes(limits, limits.max_rows), 256);
 }
 
+int64_t history_stride(const DeviceSamplerLimits& limits) {
+  return history_words(std::min(limits.vocabulary, limits.history_tokens));
+}
+int64_t history_bytes(const DeviceSamplerLimits& limits) {
+  return limits.histories * history_stride(limits) * static_cast<int64_t>(sizeof(uint32_t));
+}
+
 TokenLogprob* logprobs_in(const DeviceSamplerLimits& limits, std::byte* results) {
   return reinterpret_cast<TokenLogprob*>(results + logprobs_at(limits));
 }
@@ -36,8 +43,11 @@ TokenLogprob* logprobs_in(const DeviceSamplerLimits& limits, std::byte* results)
 }  // namespace
 
 int64_t DeviceSampler::bytes_for(const DeviceSamplerLimits& limits) {
-  return parameter_bytes(limits) + result_bytes(limits);
+  return parameter_bytes(limits) + result_bytes(limits) + history_bytes(limits);
 }
+
+DeviceSampler::DeviceSampler(const DeviceSamplerLimits& limits)
+    : limits_(limits), slots_(limits.histories), places_(static_cast<size_t>(limits.max_rows)) {}
 
 Result<DeviceSampler> DeviceSampler::create(const DeviceSamplerLimits& limits) {
   if (limits.vocabulary > kMaxVocabulary) {
@@ -45,11 +55,13 @@ Result<DeviceSampler> DeviceSampler::create(const DeviceSamplerLimits& limits) {
                 "the model has {} tokens, drawing on the GPU is limited to {}; use the CPU",
                 limits.vocabulary, kMaxVocabulary);
   }
-  DeviceSampler sampler;
-  sampler.limits_ = limits;
+  DeviceSampler sampler(limits);
   if (limits.logits_stride == 0) sampler.limits_.logits_stride = limits.vocabulary;
   CRIBLE_TRY(sampler.parameters_, DeviceBuffer::allocate(parameter_bytes(limits)));
   CRIBLE_TRY(sampler.results_, DeviceBuffer::allocate(result_bytes(limits)));
+  if (limits.histories > 0) {
+    CRIBLE_TRY(sampler.histories_, DeviceBuffer::allocate(history_bytes(limits)));
+  }
   for (size_t i = 0; i < 2; ++i) {
     CRIBLE_TRY(sampler.staging_[i], PinnedBuffer::allocate(parameter_bytes(limits)));
     CRIBLE_TRY(sampler.fetched_[i], PinnedBuffer::allocate(result_bytes(limits)));
@@ -63,13 +75,17 @@ Status DeviceSampler::send(const CudaStream& stream, std::span<const crible::Sam
   CHECK(std::ssize(rows) <= limits_.max_rows, "{} rows", rows.size());
   rows_ = rows;
   reports_ = false;
-  follows_output_ = false;
   for (const crible::SampleRow& row : rows) {
     CHECK(row.logprobs <= limits_.max_logprobs && row.given < limits_.vocabulary,
           "{} log-probabilities, token {} given", row.logprobs, row.given);
     reports_ |= row.logprobs != kNoLogprobs;
-    follows_output_ |= row.adjustments != nullptr && row.adjustments->follows_output;
+    if (row.adjustments == nullptr) continue;
+    const auto [sequence, drawn, known] = row.adjustments->history;
+    CHECK(std::ssize(row.adjustments->seen) + drawn - known < limits_.history_tokens || sequence < 0 ||
+              limits_.histories == 0,
+          "a history of {} tokens, {} of them drawn, {} known", row.adjustments->seen.size(), drawn, known);
   }
+  slots_.place(rows, std::span(places_).first(rows.size()));
   return send_round(stream, 0);
 }
 
@@ -79,7 +95,10 @@ Status DeviceSampler::send_round(const CudaStream& stream, int64_t first) {
   CRIBLE_RETURN_IF_ERROR(sent_[slot].synchronize());
   const std::span<std::byte> target(staging_[slot].as<std::byte>(),
                                     static_cast<size_t>(staging_[slot].bytes()));
-  const PackedRows packed = pack_rows(rows_.subspan(static_cast<size_t>(first)), limits_.vocabulary, target);
+  const PackedRows packed = pack_rows(
+      rows_.subspan(static_cast<size_t>(first)),
+      std::span<const HistoryPlace>(places_).subspan(static_cast<size_t>(first), rows_.size() - static_cast<size_t>(first)),
+      limits_.vocabulary, target);
   round_first_ = first;
   round_rows_ = packed.rows;
   round_lists_at_ = packed.lists_at;
@@ -101,7 +120,9 @@ Status DeviceSampler::enqueue(const CudaStream& stream, const float* logits) {
         .tokens = results_.as<int32_t>(),
         .lists = reinterpret_cast<const uint32_t*>(parameters_.as<std::byte>() + round_lists_at_),
         .logprobs = logprobs_in(limits_, results_.as<std::byte>()),
-        .logprobs_stride = logprobs_stride(limits_)};
+        .logprobs_stride = logprobs_stride(limits_),
+        .histories = histories_.as<uint32_t>(),
+        .history_stride = history_stride(limits_)};
     SampleArgs round = all;
     round.logits += round_first_ * all.logits_stride;
     round.tokens += round_first_;

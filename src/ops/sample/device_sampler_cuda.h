@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "device/cuda/cuda_stream.h"
 #include "device/cuda/device_buffer.h"
+#include "ops/sample/history_slots.h"
 #include "ops/sample/sample.h"
 
 namespace crible::cuda {
@@ -27,6 +28,10 @@ struct DeviceSamplerLimits {
   // Room for the adjustments of a step's rows. A step with more is drawn in several rounds, each of which
   // waits for the copy of the one two before; a single row always fits.
   int64_t list_bytes = 8 * kMiB;
+  // Sequences whose histories stay on the device, at least as many as have one in a step; 0: each is sent with every
+  // step, which then waits for the tokens of the one before.
+  int64_t histories = 0;
+  int64_t history_tokens = 0;  // of the longest sequence
 };
 
 // In pinned memory, row by row. Written when the stream has come to the copy; valid until the second next
@@ -57,19 +62,19 @@ class DeviceSampler {
   // [rows] of the step last enqueued, at a fixed address: what the next step's embedding reads.
   const int32_t* device_tokens() const { return results_.as<int32_t>(); }
 
-  // Of the rows last sent: whether one has adjustments that change with each token drawn. The next step's
-  // rows can then not be made before the tokens are known on the host.
-  bool follows_output() const { return follows_output_; }
   bool one_round() const { return round_rows_ == std::ssize(rows_); }
 
  private:
-  DeviceSampler() = default;
+  explicit DeviceSampler(const DeviceSamplerLimits& limits);
   // Packs and sends as many rows from `first` on as fit.
   Status send_round(const CudaStream& stream, int64_t first);
 
   DeviceSamplerLimits limits_;
   DeviceBuffer parameters_;
   DeviceBuffer results_;  // tokens, then log-probabilities
+  DeviceBuffer histories_;  // of sample_cuda.h, one a slot; empty if none are kept
+  HistorySlots slots_;
+  std::vector<HistoryPlace> places_;  // of the rows last sent
   std::array<PinnedBuffer, 2> staging_;
   std::array<PinnedBuffer, 2> fetched_;
   std::vector<CudaEvent> sent_;
@@ -79,7 +84,6 @@ class DeviceSampler {
   int64_t round_first_ = 0;
   int64_t round_rows_ = 0;
   int64_t round_lists_at_ = 0;
-  bool follows_output_ = false;
   bool reports_ = false;
 };
 

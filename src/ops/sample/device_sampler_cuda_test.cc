@@ -445,16 +445,156 @@ TEST_F(DeviceSamplerCuda, AStepIsSentWhileTheOneBeforeIsRead) {
   EXPECT_EQ(tokens, on_cpu(host, rows[0]).tokens);
 }
 
-TEST_F(DeviceSamplerCuda, SaysWhetherRowsFollowTheOutput) {
-  DeviceSampler sampler = make(2, 10);
-  const LogitAdjustments fixed = {}, following = {.follows_output = true};
-  std::vector<HostRow> rows = {{}, {.adjustments = &fixed}};
-  ASSERT_TRUE(sampler.send(stream(), rows));
-  EXPECT_FALSE(sampler.follows_output());
-  rows[0].adjustments = &following;
-  ASSERT_TRUE(sampler.send(stream(), rows));
-  EXPECT_TRUE(sampler.follows_output());
-  finish();
+// Sequences with penalties, drawn from while their last token is not on the host, in any company, with pauses, more of
+// them than there are slots: their tokens are those that the CPU draws with whole histories.
+class DeviceHistories : public DeviceSamplerCuda {
+ protected:
+  static constexpr int64_t kSequences = 14, kSlots = 8, kLongest = 150;
+
+  struct Said {
+    std::vector<TokenId> prompt, output;
+    bool under_way = false;  // the last token of the output is of the step before
+    float repetition, frequency, presence;
+    std::vector<TokenCount> whole, known;
+    LogitAdjustments for_cpu, for_gpu;
+
+    // Distinct tokens in the order in which they came, from the prompt and `drawn` tokens of the output.
+    std::vector<TokenCount> counts(size_t drawn) const {
+      std::vector<TokenCount> counts;
+      const auto count = [&](TokenId id, int32_t more) {
+        const auto at = std::ranges::find(counts, id, &TokenCount::id);
+        if (at == counts.end()) {
+          counts.push_back({id, more});
+        } else {
+          at->in_output += more;
+        }
+      };
+      for (const TokenId id : prompt) count(id, 0);
+      for (size_t i = 0; i < drawn; ++i) count(output[i], 1);
+      return counts;
+    }
+
+    void make_adjustments(int64_t id) {
+      const size_t drawn = output.size(), on_host = drawn - (under_way ? 1 : 0);
+      whole = counts(drawn);
+      known = counts(on_host);
+      for_cpu = {.seen = whole,
+                 .repetition_penalty = repetition,
+                 .frequency_penalty = frequency,
+                 .presence_penalty = presence};
+      for_gpu = for_cpu;
+      for_gpu.seen = known;
+      for_gpu.history = {
+          .sequence = id, .drawn = static_cast<int64_t>(drawn), .known = static_cast<int64_t>(on_host)};
+    }
+  };
+
+  void run(int64_t vocabulary, int steps, uint64_t seed) {
+    RandomValues random(seed);
+    DeviceSampler sampler = DeviceSampler::create({.max_rows = kSlots + 2,
+                                                   .vocabulary = vocabulary,
+                                                   .max_logprobs = kMaxLogprobs,
+                                                   .histories = kSlots,
+                                                   .history_tokens = kLongest})
+                                .value();
+    std::vector<Said> said(kSequences);
+    for (Said& s : said) {
+      for (int64_t i = random.integer(1, 40); i > 0; --i) {
+        s.prompt.push_back(static_cast<TokenId>(random.integer(0, vocabulary - 1)));
+      }
+      s.repetition = 1.0f + static_cast<float>(random.uniform());
+      s.frequency = 0.5f * random.normal();
+      s.presence = 0.5f * random.normal();
+    }
+    // Few tokens are likely, so that most are said again and again.
+    std::vector<float> liking = random.normals(vocabulary, 1.0f);
+    for (int i = 0; i < 12; ++i) liking[static_cast<size_t>(random.integer(0, vocabulary - 1))] += 14;
+    int64_t repeats = 0;
+    for (int step = 0; step < steps; ++step) {
+      std::vector<size_t> company;
+      for (size_t i = 0; i < kSequences && std::ssize(company) < kSlots; ++i) {
+        const bool room = std::ssize(said[i].prompt) + std::ssize(said[i].output) < kLongest;
+        if (room && random.integer(0, 3) > 0) company.push_back(i);
+      }
+      if (company.empty()) continue;
+      std::vector<HostRow> cpu_rows, gpu_rows;
+      std::vector<float> logits;
+      for (const size_t i : company) {
+        said[i].make_adjustments(static_cast<int64_t>(i));
+        HostRow row = random_row(random, vocabulary);
+        row.given = -1;
+        row.adjustments = &said[i].for_cpu;
+        cpu_rows.push_back(row);
+        row.adjustments = &said[i].for_gpu;
+        gpu_rows.push_back(row);
+        for (int64_t id = 0; id < vocabulary; ++id) {
+          logits.push_back(liking[static_cast<size_t>(id)] + 0.5f * random.normal());
+        }
+      }
+      const Outcome cpu = on_cpu(logits, cpu_rows), gpu = on_gpu(sampler, logits, gpu_rows);
+      ASSERT_EQ(gpu.tokens, cpu.tokens) << "step " << step;
+      for (Said& s : said) s.under_way = false;
+      for (size_t r = 0; r < company.size(); ++r) {
+        Said& s = said[company[r]];
+        repeats += std::ranges::count(s.output, cpu.tokens[r]) > 0;
+        s.output.push_back(cpu.tokens[r]);
+        s.under_way = true;
+        expect_same_reports(cpu_rows[r], gpu.logprobs.data() + static_cast<int64_t>(r) * kStride,
+                            cpu.logprobs.data() + static_cast<int64_t>(r) * kStride,
+                            fmt::format("step {}, row {}", step, r));
+      }
+    }
+    EXPECT_GT(repeats, steps);
+  }
+};
+
+TEST_F(DeviceHistories, FollowTheDrawsOfASmallVocabulary) { run(300, 150, 61); }
+TEST_F(DeviceHistories, FollowTheDrawsOfALargeVocabulary) { run(50'003, 40, 62); }
+
+// The step after a fault is under way before the host knows of it.
+TEST_F(DeviceHistories, AFaultCountsNothing) {
+  constexpr int64_t kVocabulary = 100;
+  DeviceSampler sampler =
+      DeviceSampler::create({.vocabulary = kVocabulary, .histories = 1, .history_tokens = 20}).value();
+  RandomValues random(64);
+  Said s = {.prompt = {3, 5, 3}, .repetition = 2, .frequency = 0, .presence = 0};
+  std::vector<float> logits = random.normals(kVocabulary, 1.0f);
+  logits[5] = 10;
+  logits[6] = 6;
+  std::vector<float> broken = logits;
+  broken[50] = std::numeric_limits<float>::quiet_NaN();
+  s.make_adjustments(1);
+  LogitAdjustments later = s.for_gpu;
+  later.history.drawn = 1;
+  EXPECT_EQ(on_gpu(sampler, broken, {{.temperature = 0, .adjustments = &s.for_gpu}}).tokens[0], -1);
+  EXPECT_EQ(on_gpu(sampler, logits, {{.temperature = 0, .adjustments = &later}}).tokens[0], 6);
+  // 6 is a token of the output now.
+  later.history.drawn = 2;
+  EXPECT_EQ(on_gpu(sampler, logits, {{.temperature = 0, .adjustments = &later}}).tokens[0], 5);
+}
+
+// More different tokens than a block has threads, then the same ones again.
+TEST_F(DeviceHistories, HoldAsManyTokensAsASequence) {
+  constexpr int64_t kVocabulary = 4000, kPrompt = 2500;
+  DeviceSampler sampler =
+      DeviceSampler::create({.vocabulary = kVocabulary, .histories = 1, .history_tokens = kPrompt + 4}).value();
+  Said s = {.repetition = 1.5f, .frequency = 0.25f, .presence = 0.125f};
+  for (int64_t i = 0; i < kPrompt; ++i) s.prompt.push_back(static_cast<TokenId>(i));
+  RandomValues random(63);
+  // Of the prompt, behind it, each twice.
+  for (const TokenId favourite : {TokenId{2499}, TokenId{3999}, TokenId{2499}, TokenId{3999}}) {
+    std::vector<float> logits = random.normals(kVocabulary, 1.0f);
+    logits[static_cast<size_t>(favourite)] = 100;
+    s.make_adjustments(7);
+    const HostRow row = {.temperature = 0, .adjustments = &s.for_gpu};
+    HostRow cpu_row = row;
+    cpu_row.adjustments = &s.for_cpu;
+    const Outcome gpu = on_gpu(sampler, logits, {row});
+    ASSERT_EQ(gpu.tokens, on_cpu(logits, {cpu_row}).tokens);
+    ASSERT_EQ(gpu.tokens[0], favourite);
+    s.output.push_back(favourite);
+    s.under_way = true;
+  }
 }
 
 TEST(DeviceSampler, AVocabularyThatDoesNotFitIsAnError) {
@@ -465,7 +605,17 @@ TEST(DeviceSampler, ItsMemoryIsRowsListsAndResults) {
   const DeviceSamplerLimits limits = {.max_rows = 256, .vocabulary = 151936, .max_logprobs = 20};
   const int64_t results = 256 * 4 + 256 * 21 * static_cast<int64_t>(sizeof(TokenLogprob));
   EXPECT_GE(DeviceSampler::bytes_for(limits), 8 * kMiB + results);
-  EXPECT_LE(DeviceSampler::bytes_for(limits), 8 * kMiB + results + 256 * 128 + 1024);
+  EXPECT_LE(DeviceSampler::bytes_for(limits), 8 * kMiB + results + 256 * 144 + 1024);
+}
+
+TEST(DeviceSampler, AHistoryHasRoomForEachTokenOnce) {
+  DeviceSamplerLimits limits = {.max_rows = 4, .vocabulary = 1000};
+  const int64_t without = DeviceSampler::bytes_for(limits);
+  limits.histories = 3;
+  limits.history_tokens = 70;
+  EXPECT_EQ(DeviceSampler::bytes_for(limits), without + 3 * 8 * (1 + 70));
+  limits.history_tokens = 7000;
+  EXPECT_EQ(DeviceSampler::bytes_for(limits), without + 3 * 8 * (1 + 1000));
 }
 
 }  // namespace

@@ -19,6 +19,14 @@ struct TokenCount {
   int32_t in_output;  // occurrences there; 0 for a token of the prompt alone
 };
 
+// Whose tokens LogitAdjustments::seen counts. A device that keeps the counts of a sequence adds each token that it draws
+// to them itself (history_slots.h), so that the next draw may be enqueued before the host knows the token.
+struct SeenHistory {
+  int64_t sequence = -1;  // unique while the device keeps histories; -1: nothing is to be kept
+  int64_t drawn = 0;      // tokens of the output before this draw, those that steps under way draw included
+  int64_t known = 0;      // of them those that `seen` counts
+};
+
 // Applied in the order of the members, which is vLLM's: mask, bias, penalties; repetition before frequency and
 // presence; DRY last.
 struct LogitAdjustments {
@@ -32,9 +40,7 @@ struct LogitAdjustments {
   float frequency_penalty = 0;       // taken off times in_output
   float presence_penalty = 0;        // taken off once where in_output > 0
   std::span<const AddedLogit> dry;   // negative values (repetition_matches.h)
-  // Whether any of this changes with every token drawn: then a row cannot be made before the token before it is
-  // known.
-  bool follows_output = false;
+  SeenHistory history;               // of `seen`
 };
 
 // A value that is not finite stays what it is, so that a fault remains visible; -infinity stays masked.

@@ -18,7 +18,7 @@ int64_t most_words(int64_t vocabulary) {
   return ceil_div(vocabulary, 32) + vocabulary + 3 * 2 * vocabulary;
 }
 
-int64_t words_of(const LogitAdjustments& a, int64_t vocabulary) {
+int64_t words_of(const LogitAdjustments& a, bool kept, int64_t vocabulary) {
   const auto size = [vocabulary](const auto& list) {
     CHECK(std::ssize(list) <= vocabulary, "a list of {} tokens of a vocabulary of {}", list.size(),
           vocabulary);
@@ -26,7 +26,8 @@ int64_t words_of(const LogitAdjustments& a, int64_t vocabulary) {
   };
   CHECK(a.allowed.empty() || std::ssize(a.allowed) == ceil_div(vocabulary, 32),
         "a mask of {} words for {} tokens", a.allowed.size(), vocabulary);
-  return std::ssize(a.allowed) + size(a.forbidden) + 2 * (size(a.bias) + size(a.seen) + size(a.dry));
+  const int64_t seen = kept ? 0 : size(a.seen);
+  return std::ssize(a.allowed) + size(a.forbidden) + 2 * (size(a.bias) + seen + size(a.dry));
 }
 
 // Appends lists to the words; returns their number of elements.
@@ -44,16 +45,18 @@ class ListWriter {
   std::byte* target_;
 };
 
-RowLists write_lists(const LogitAdjustments& a, int64_t first_word, std::byte* target) {
+RowLists write_lists(const LogitAdjustments& a, HistoryPlace place, int64_t first_word, std::byte* target) {
   ListWriter writer(target);
   RowLists lists = {.first = first_word,
+                    .slot = place.slot,
+                    .kept = place.kept ? 1 : 0,
                     .repetition_penalty = a.repetition_penalty,
                     .frequency_penalty = a.frequency_penalty,
                     .presence_penalty = a.presence_penalty};
   lists.mask_words = writer.append(a.allowed);
   lists.forbidden = writer.append(a.forbidden);
   lists.bias = writer.append(a.bias);
-  lists.seen = writer.append(a.seen);
+  if (!place.kept) lists.seen = writer.append(a.seen);
   lists.dry = writer.append(a.dry);
   return lists;
 }
@@ -78,8 +81,9 @@ int64_t packed_rows_bytes(int64_t rows, int64_t vocabulary, int64_t list_bytes) 
          std::max(round_up(list_bytes, kWordBytes), most_words(vocabulary) * kWordBytes);
 }
 
-PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary,
-                     std::span<std::byte> target) {
+PackedRows pack_rows(std::span<const crible::SampleRow> rows, std::span<const HistoryPlace> places,
+                     int64_t vocabulary, std::span<std::byte> target) {
+  CHECK(places.empty() || places.size() == rows.size(), "{} places of {} rows", places.size(), rows.size());
   auto* out = reinterpret_cast<SampleRow*>(target.data());
   PackedRows result = {
       .lists_at = static_cast<int64_t>(rows.size_bytes() / sizeof(crible::SampleRow) * sizeof(SampleRow))};
@@ -89,10 +93,11 @@ PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary
   for (const crible::SampleRow& row : rows) {
     SampleRow packed_row = packed(row);
     if (row.adjustments != nullptr) {
-      const int64_t words = words_of(*row.adjustments, vocabulary);
+      const HistoryPlace place = places.empty() ? HistoryPlace{} : places[static_cast<size_t>(result.rows)];
+      const int64_t words = words_of(*row.adjustments, place.kept, vocabulary);
       if (used + words > capacity) break;
       packed_row.lists =
-          write_lists(*row.adjustments, used, target.data() + result.lists_at + used * kWordBytes);
+          write_lists(*row.adjustments, place, used, target.data() + result.lists_at + used * kWordBytes);
       used += words;
     }
     out[result.rows++] = packed_row;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/sample/history_slots.h"
 #include "ops/sample/sample.h"
 
 namespace crible::cuda {
@@ -20,9 +21,10 @@ struct PackedRows {
 // Room that any single row fits into, and any `rows` whose lists take at most list_bytes together.
 int64_t packed_rows_bytes(int64_t rows, int64_t vocabulary, int64_t list_bytes);
 
-// target: 8-byte aligned, of at least packed_rows_bytes(rows.size(), vocabulary, 0). CHECKs that a list holds
-// no more than the vocabulary does, and a mask exactly its bits.
-PackedRows pack_rows(std::span<const crible::SampleRow> rows, int64_t vocabulary,
-                     std::span<std::byte> target);
+// places: where the rows' histories are kept, one a row, or none at all; the seen of a history that the device has
+// already are left out. target: 8-byte aligned, of at least packed_rows_bytes(rows.size(), vocabulary, 0). CHECKs that
+// a list holds no more than the vocabulary does, and a mask exactly its bits.
+PackedRows pack_rows(std::span<const crible::SampleRow> rows, std::span<const HistoryPlace> places,
+                     int64_t vocabulary, std::span<std::byte> target);
 
 }  // namespace crible::cuda

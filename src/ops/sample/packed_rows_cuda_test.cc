@@ -32,7 +32,7 @@ TEST(PackedRows, KeepsEveryParameter) {
                                                 .given = 8},
                                                {}};
   std::vector<uint64_t> room = room_for(2, 0);
-  const PackedRows packed = pack_rows(rows, kVocabulary, bytes_of(room));
+  const PackedRows packed = pack_rows(rows, {}, kVocabulary, bytes_of(room));
   EXPECT_EQ(packed.rows, 2);
   EXPECT_EQ(packed.bytes, 2 * static_cast<int64_t>(sizeof(SampleRow)))
       << "rows without adjustments are sent alone";
@@ -67,7 +67,7 @@ TEST(PackedRows, ListsFollowInTheOrderInWhichTheyApply) {
   const LogitAdjustments other = {.forbidden = forbidden};
   const std::vector<crible::SampleRow> rows = {{.adjustments = &other}, {}, {.adjustments = &adjustments}};
   std::vector<uint64_t> room = room_for(3, 0);
-  const PackedRows packed = pack_rows(rows, kVocabulary, bytes_of(room));
+  const PackedRows packed = pack_rows(rows, {}, kVocabulary, bytes_of(room));
   EXPECT_EQ(packed.rows, 3);
   EXPECT_EQ(packed.bytes, packed.lists_at + 4 * (3 + 4 + 3 + 2 + 4 + 4));
   const auto* row = reinterpret_cast<const SampleRow*>(room.data());
@@ -91,6 +91,38 @@ TEST(PackedRows, ListsFollowInTheOrderInWhichTheyApply) {
   EXPECT_EQ(std::vector<uint32_t>(words + 3, words + 3 + expected.size()), expected);
 }
 
+TEST(PackedRows, AHistoryThatTheDeviceHasIsLeftOut) {
+  const std::vector<TokenId> forbidden = {11};
+  const std::vector<TokenCount> seen = {{31, 7}, {32, 0}};
+  const std::vector<AddedLogit> dry = {{41, -2.0f}};
+  const LogitAdjustments adjustments = {.forbidden = forbidden, .seen = seen, .repetition_penalty = 1.5f, .dry = dry};
+  const std::vector<crible::SampleRow> rows(2, {.adjustments = &adjustments});
+  const std::vector<HistoryPlace> places = {{.slot = 5, .kept = true}, {.slot = 0, .kept = false}};
+  std::vector<uint64_t> room = room_for(2, 0);
+  const PackedRows packed = pack_rows(rows, places, kVocabulary, bytes_of(room));
+  EXPECT_EQ(packed.bytes, packed.lists_at + 4 * ((1 + 2) + (1 + 4 + 2)));
+  const auto* row = reinterpret_cast<const SampleRow*>(room.data());
+  EXPECT_EQ(row[0].lists.slot, 5);
+  EXPECT_EQ(row[0].lists.kept, 1);
+  EXPECT_EQ(row[0].lists.seen, 0);
+  EXPECT_EQ(row[0].lists.dry, 1);
+  EXPECT_EQ(row[0].lists.repetition_penalty, 1.5f);
+  EXPECT_EQ(row[1].lists.slot, 0);
+  EXPECT_EQ(row[1].lists.kept, 0);
+  EXPECT_EQ(row[1].lists.seen, 2);
+  EXPECT_EQ(row[1].lists.first, 3);
+}
+
+// Its slot alone makes it a row whose logits change.
+TEST(PackedRows, AKeptHistoryIsNotEmpty) {
+  const LogitAdjustments adjustments = {.repetition_penalty = 2};
+  const std::vector<crible::SampleRow> rows = {{.adjustments = &adjustments}};
+  const std::vector<HistoryPlace> places = {{.slot = 0, .kept = true}};
+  std::vector<uint64_t> room = room_for(1, 0);
+  pack_rows(rows, places, kVocabulary, bytes_of(room));
+  EXPECT_FALSE(reinterpret_cast<const SampleRow*>(room.data())->lists.empty());
+}
+
 TEST(PackedRows, StopsWhereTheRoomEndsButAlwaysTakesOne) {
   std::vector<TokenCount> seen;
   for (TokenId id = 0; id < kVocabulary; ++id) seen.push_back({id, 1});
@@ -102,7 +134,7 @@ TEST(PackedRows, StopsWhereTheRoomEndsButAlwaysTakesOne) {
   int rounds = 0;
   while (first < std::ssize(rows)) {
     const PackedRows packed =
-        pack_rows(std::span(rows).subspan(static_cast<size_t>(first)), kVocabulary, bytes_of(room));
+        pack_rows(std::span(rows).subspan(static_cast<size_t>(first)), {}, kVocabulary, bytes_of(room));
     ASSERT_GE(packed.rows, 1);
     ASSERT_LE(packed.bytes, std::ssize(bytes_of(room)));
     first += packed.rows;
@@ -110,7 +142,7 @@ TEST(PackedRows, StopsWhereTheRoomEndsButAlwaysTakesOne) {
   }
   EXPECT_GT(rounds, 1);
   std::vector<uint64_t> ample = room_for(9, 9 * 8 * kVocabulary);
-  EXPECT_EQ(pack_rows(rows, kVocabulary, bytes_of(ample)).rows, 9);
+  EXPECT_EQ(pack_rows(rows, {}, kVocabulary, bytes_of(ample)).rows, 9);
 }
 
 }  // namespace

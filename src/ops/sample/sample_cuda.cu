@@ -99,9 +99,40 @@ __device__ void apply_pairs(const Row& row, const uint32_t* pairs, int count, Ch
   __syncthreads();
 }
 
+// Pairs (id, occurrences), in a list or in a slot.
+struct Seen {
+  const uint32_t* pairs;
+  int count;
+};
+
+__device__ Seen seen_of(const RowLists& lists, const uint32_t* words, const uint32_t* slot) {
+  if (lists.kept != 0) return {slot + 2, static_cast<int>(slot[0])};
+  return {words + lists.mask_words + lists.forbidden + 2 * lists.bias, lists.seen};
+}
+
+// Leaves the row's history, the token included, in its slot; a fault (-1) counts nothing, but the next step may be
+// under way already and reads the slot. By one block of the cluster, after all of them have applied the history and
+// met: until then others read what is changed here.
+__device__ void remember(const Seen& seen, bool kept, uint32_t* slot, int32_t token) {
+  auto* pairs = reinterpret_cast<uint2*>(slot + 2);
+  bool counted = false;
+  for (int i = static_cast<int>(threadIdx.x); i < seen.count; i += kRowThreads) {
+    uint2 pair = {seen.pairs[2 * i], seen.pairs[2 * i + 1]};
+    const bool own = static_cast<int32_t>(pair.x) == token;
+    if (own) ++pair.y;
+    if (own || !kept) pairs[i] = pair;
+    counted |= own;
+  }
+  counted = __syncthreads_or(counted) != 0;
+  if (threadIdx.x != 0) return;
+  const bool is_new = !counted && token >= 0;
+  if (is_new) pairs[seen.count] = {static_cast<uint32_t>(token), 1};
+  slot[0] = static_cast<uint32_t>(seen.count) + (is_new ? 1 : 0);
+}
+
 // As adjust_logits() of logit_adjustments.h, with the same roundings. The row has been kept and is
 // synchronised.
-__device__ void adjust(const Row& row, const RowLists& lists, const uint32_t* words) {
+__device__ void adjust(const Row& row, const RowLists& lists, const uint32_t* words, const Seen& seen) {
   const auto forbid = [&](float& logit) {
     if (logit < INFINITY) logit = -INFINITY;
   };
@@ -123,7 +154,7 @@ __device__ void adjust(const Row& row, const RowLists& lists, const uint32_t* wo
   const auto add = [](float& logit, uint32_t bits) { logit = __fadd_rn(logit, __uint_as_float(bits)); };
   apply_pairs(row, words, lists.bias, add);
   words += 2 * lists.bias;
-  apply_pairs(row, words, lists.seen, [&](float& logit, uint32_t occurrences) {
+  apply_pairs(row, seen.pairs, seen.count, [&](float& logit, uint32_t occurrences) {
     float x = logit;
     x = x > 0 ? __fdiv_rn(x, lists.repetition_penalty) : __fmul_rn(x, lists.repetition_penalty);
     if (occurrences > 0) {
@@ -298,13 +329,18 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
   row.turn = 0;
   row.set_temperature(parameters.temperature);
 
-  const bool adjusted = !parameters.lists.empty();
+  const RowLists& lists = parameters.lists;
+  const uint32_t* words = a.lists + lists.first;
+  uint32_t* slot = lists.slot < 0 ? nullptr : a.histories + lists.slot * a.history_stride;
+  const bool adjusted = !lists.empty();
   const bool draws = parameters.given < 0 && parameters.temperature > 0;
   Largest largest =
       read_row(row, logits, a.vocabulary, adjusted || draws || parameters.logprobs != kNoLogprobs);
+  Seen seen = {};
   if (adjusted) {
+    seen = seen_of(lists, words, slot);
     __syncthreads();
-    adjust(row, parameters.lists, a.lists + parameters.lists.first);
+    adjust(row, lists, words, seen);
     largest = {};
     for_each(row, [&](float logit, int at) { largest.see(logit, row.begin + at); });
   }
@@ -321,6 +357,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) sample_kernel(SampleArgs a, in
     token = choose(row, parameters, a.vocabulary, &changed);
   }
   if (row.block == 0 && threadIdx.x == 0) a.tokens[index] = token;
+  if (row.block == 0 && slot != nullptr) remember(seen, lists.kept != 0, slot, token);
   if (parameters.logprobs == kNoLogprobs || token < 0) return;
   if (changed) {
     __syncthreads();

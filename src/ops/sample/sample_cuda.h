@@ -23,6 +23,9 @@ inline constexpr int kMaxVocabulary = 400'000;
 // What logit_adjustments.h describes, as one stretch of SampleArgs::lists: the mask's words, the forbidden
 // ids, then pairs (id, value) of the bias, (id, occurrences) of the seen, (id, value) of DRY. A token stands
 // in each at most once; an id that is not of the vocabulary has no effect.
+//
+// With a slot the row's history stays on the device: the seen of a row that is not `kept` are put there, those of one
+// that is are taken from there, and the row's token is counted for the next step.
 struct RowLists {
   int64_t first = 0;  // word of SampleArgs::lists
   int32_t mask_words = 0;
@@ -30,11 +33,13 @@ struct RowLists {
   int32_t bias = 0;
   int32_t seen = 0;
   int32_t dry = 0;
+  int32_t slot = -1;  // of SampleArgs::histories, used by no other row of the launch; -1: none
+  int32_t kept = 0;   // 1: seen is 0 and the slot holds the history
   float repetition_penalty = 1;
   float frequency_penalty = 0;
   float presence_penalty = 0;
 
-  constexpr bool empty() const { return mask_words + forbidden + bias + seen + dry == 0; }
+  constexpr bool empty() const { return mask_words + forbidden + bias + seen + dry == 0 && slot < 0; }
 };
 
 struct SampleRow {
@@ -62,7 +67,14 @@ struct SampleArgs {
   // [rows, logprobs_stride], as SampleArgs of sample.h. Null if no row asks.
   TokenLogprob* logprobs = nullptr;
   int64_t logprobs_stride = 0;  // at least 1 + the largest SampleRow::logprobs, which is at most 512
+  // [slots, history_stride], each the number of tokens, a word that is not used, then pairs (id, occurrences). Null if
+  // no row has a slot.
+  uint32_t* histories = nullptr;
+  int64_t history_stride = 0;  // words, even: room for every token that the histories will hold
 };
+
+// Of a history of at most `tokens` different tokens.
+constexpr int64_t history_words(int64_t tokens) { return 2 + 2 * tokens; }
 
 // One launch, the same for any content of the rows; may be captured into a graph.
 void sample(const CudaStream& stream, const SampleArgs& args);
