@@ -94,7 +94,8 @@ Status Decoder::tune(const CudaStream& stream, const StepLimits& limits) {
   if (shape().experts > 0) {
     CRIBLE_TRY(mixture_, ExpertMixture::create(stream, *weights_, limits.max_tokens, products_.matmul()));
   } else {
-    CRIBLE_RETURN_IF_ERROR(measure(layer.gate_up, a_.normed, a_.gate_up, false));
+    CRIBLE_RETURN_IF_ERROR(products_.tune_gated(stream, layer.gate_up, a_.normed, a_.gate_up, a_.gated, layer.down,
+                                                limits.max_tokens));
     CRIBLE_RETURN_IF_ERROR(measure(layer.down, a_.gated, sums(), whole()));
   }
   CRIBLE_RETURN_IF_ERROR(measure(layer.qkv, a_.normed, a_.qkv, false));

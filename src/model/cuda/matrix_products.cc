@@ -75,19 +75,34 @@ Status MatrixProducts::tune(const CudaStream& stream, const DeviceMatrix& matrix
     if (one_pass(max_rows)) return {};
     return matmul_.tune(stream, bf16_piece(matrix, room_.unpacked, x, 0, out, accumulate), max_rows);
   }
+  return matmul_.tune(stream, product_of(matrix, x, 0, out, accumulate), max_rows);
+}
+
+Status MatrixProducts::tune_gated(const CudaStream& stream, const DeviceMatrix& gate_up, const __nv_bfloat16* x,
+                                  __nv_bfloat16* both, __nv_bfloat16* gated, const DeviceMatrix& next,
+                                  int64_t max_rows) {
+  if (gate_up.type == WeightType::kInt4) return tune(stream, gate_up, x, both, false, max_rows);
+  return matmul_.tune_gated(
+      stream,
+      {.product = product_of(gate_up, x, 0, both, false), .gated = gated, .quantised = quantised(next)}, max_rows);
+}
+
+// FP8 with a scale per row adds up as most servers do: in the tensor cores.
+MatmulArgs MatrixProducts::product_of(const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows,
+                                      __nv_bfloat16* out, bool accumulate) const {
   const bool fp8 = matrix.type == WeightType::kFp8;
-  return matmul_.tune(stream,
-                      {.type = matrix.type,
-                       .x = fp8 ? static_cast<const void*>(room_.quantised) : x,
-                       .x_scale = room_.scales,
-                       .weight = matrix.data,
-                       .weight_scale = matrix.scale,
-                       .block_scales = fp8 && matrix.group != 0,
-                       .out_features = matrix.rows,
-                       .in_features = matrix.columns,
-                       .out = out,
-                       .accumulate = accumulate},
-                      max_rows);
+  return {.type = matrix.type,
+          .x = fp8 ? static_cast<const void*>(room_.quantised) : x,
+          .x_scale = fp8 ? room_.scales : nullptr,
+          .rows = rows,
+          .weight = matrix.data,
+          .weight_scale = matrix.scale,
+          .block_scales = fp8 && matrix.group != 0,
+          .out_features = matrix.rows,
+          .in_features = matrix.columns,
+          .out = out,
+          .accumulate = accumulate,
+          .fast_sums = fp8 && matrix.group == 0};
 }
 
 void MatrixProducts::norm(const CudaStream& stream, RmsNormArgs args, const DeviceMatrix& next) const {
@@ -98,23 +113,9 @@ void MatrixProducts::norm(const CudaStream& stream, RmsNormArgs args, const Devi
 Status MatrixProducts::run(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
                            Operand operand, int64_t rows, __nv_bfloat16* out, bool accumulate) const {
   if (matrix.type == WeightType::kInt4) return run_int4(stream, matrix, x, rows, out, accumulate);
-  MatmulArgs args = {.type = matrix.type,
-                     .x = x,
-                     .rows = rows,
-                     .weight = matrix.data,
-                     .weight_scale = matrix.scale,
-                     .out_features = matrix.rows,
-                     .in_features = matrix.columns,
-                     .out = out,
-                     .accumulate = accumulate};
-  if (matrix.type == WeightType::kFp8) {
-    const Fp8Rows made = quantised(matrix);
-    if (operand == Operand::kPlain) quantize_rows(stream, x, rows, matrix.columns, made);
-    args.x = made.data;
-    args.x_scale = made.scale;
-    args.block_scales = made.blocks;
-  }
-  return matmul_.run(stream, args);
+  if (matrix.type == WeightType::kFp8 && operand == Operand::kPlain)
+    quantize_rows(stream, x, rows, matrix.columns, quantised(matrix));
+  return matmul_.run(stream, product_of(matrix, x, rows, out, accumulate));
 }
 
 Status MatrixProducts::run_int4(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
@@ -154,6 +155,11 @@ Status MatrixProducts::gated_product(const CudaStream& stream, const DeviceMatri
                  .same_bits = rule_ == MatmulRule::kSameBits});
     }
     return {};
+  }
+  if (gate_up.type != WeightType::kInt4) {
+    return matmul_.run_gated(stream, {.product = product_of(gate_up, x, rows, both, false),
+                                      .gated = gated,
+                                      .quantised = quantised(next)});
   }
   CRIBLE_RETURN_IF_ERROR(run(stream, gate_up, x, Operand::kMade, rows, both, false));
   silu_mul(

@@ -1,5 +1,5 @@
 // A step's products with a decoder's matrices, whatever their type and however many rows: BF16 and FP8 by
-// cuBLASLt; 4-bit weights in one pass over them for few rows, and for many by cuBLASLt on matrices unpacked
+// Matmul; 4-bit weights in one pass over them for few rows, and for many by cuBLASLt on matrices unpacked
 // to BF16 piece by piece. Makes the operand of a product together with what precedes it (norm, gate), so that
 // FP8 activations cost no pass of their own. Enqueues only. Used by one thread.
 #pragma once
@@ -31,9 +31,12 @@ class MatrixProducts {
   static Result<MatrixProducts> create(MatmulRule rule);
   void use(const Room& room) { room_ = room; }
 
-  // Chooses cuBLASLt's algorithms for up to max_rows rows of that product; out is overwritten.
+  // Chooses the algorithms for up to max_rows rows of that product; out is overwritten.
   Status tune(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x,
               __nv_bfloat16* out, bool accumulate, int64_t max_rows);
+  // The same for gated_product().
+  Status tune_gated(const CudaStream& stream, const DeviceMatrix& gate_up, const __nv_bfloat16* x,
+                    __nv_bfloat16* both, __nv_bfloat16* gated, const DeviceMatrix& next, int64_t max_rows);
 
   // norm(x) as the operand of the product with `next`: in args.out, or in the room.
   void norm(const CudaStream& stream, RmsNormArgs args, const DeviceMatrix& next) const;
@@ -55,6 +58,9 @@ class MatrixProducts {
   MatrixProducts(Matmul matmul, MatmulRule rule) : matmul_(std::move(matmul)), rule_(rule) {}
   bool one_pass(int64_t rows) const;
   Fp8Rows quantised(const DeviceMatrix& next) const;
+  // Of a BF16 or FP8 matrix with an operand that is made.
+  MatmulArgs product_of(const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows, __nv_bfloat16* out,
+                        bool accumulate) const;
   Status run_int4(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows,
                   __nv_bfloat16* out, bool accumulate) const;
 

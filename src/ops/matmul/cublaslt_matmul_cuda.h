@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
+#include <functional>
 #include <map>
 #include <optional>
 #include <tuple>
@@ -14,6 +16,7 @@
 #include "base/units.h"
 #include "device/cuda/device_buffer.h"
 #include "ops/matmul/matmul_cuda.h"
+#include "ops/matmul/tiled_product_cuda.h"
 
 namespace crible::cuda {
 
@@ -31,9 +34,10 @@ inline int bucket_of(int64_t rows) {
 }
 
 // What a chosen algorithm depends on, beside the bucket of rows.
-using ShapeKey = std::tuple<WeightType, bool, OutputType, int64_t, int64_t, int64_t, bool>;
+using ShapeKey = std::tuple<WeightType, bool, OutputType, int64_t, int64_t, int64_t, bool, bool>;
 inline ShapeKey key_of(const MatmulArgs& a) {
-  return {a.type, a.block_scales, a.out_type, a.out_features, a.out_stride, a.in_features, a.accumulate};
+  return {a.type, a.block_scales, a.out_type, a.out_features, a.out_stride, a.in_features, a.accumulate,
+          a.fast_sums};
 }
 
 // cuBLASLt counts columns first: out as [N, rows] = (W as [K, N])ᵀ · (x as [K, rows]).
@@ -72,6 +76,8 @@ inline Result<Problem> describe(const MatmulArgs& a) {
                                                                  : CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
     const cublasLtMatmulMatrixScale_t of_x =
         a.block_scales ? CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F : CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    const int8_t fast_sums = a.fast_sums ? 1 : 0;
+    CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast_sums, sizeof fast_sums));
     CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &of_weight, sizeof of_weight));
     CRIBLE_RETURN_IF_ERROR(set(p, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &of_x, sizeof of_x));
     CRIBLE_RETURN_IF_ERROR(
@@ -81,38 +87,57 @@ inline Result<Problem> describe(const MatmulArgs& a) {
   return p;
 }
 
+// A kernel of TiledProducts, or an algorithm of cuBLASLt.
+struct ProductChoice {
+  int tiled = -1;  // -1: cuBLASLt's
+  cublasLtMatmulAlgo_t algorithm = {};
+
+  bool operator==(const ProductChoice& other) const {
+    if (tiled != other.tiled) return false;
+    return tiled >= 0 || std::memcmp(&algorithm, &other.algorithm, sizeof algorithm) == 0;
+  }
+};
+// By bucket of rows.
+using ProductChoices = std::map<int, ProductChoice>;
+
 struct Matmul::Impl {
   cublasLtHandle_t handle = nullptr;
   DeviceBuffer workspace;
   MatmulRule rule = MatmulRule::kFastest;
-  std::map<ShapeKey, std::map<int, cublasLtMatmulAlgo_t>> chosen;
+  TiledProducts tiled;
+  std::map<ShapeKey, ProductChoices> chosen;
+  // Of gated products: a kernel of TiledProducts, or -1 for a product and a pass after it.
+  std::map<ShapeKey, std::map<int, int>> gated;
 
   ~Impl() {
     if (handle != nullptr) (void)cublasLtDestroy(handle);
   }
 
   // cuBLASLt's handles are not const, but it only reads the problem.
-  Status multiply(const CudaStream& stream, const MatmulArgs& a, Problem& p,
-                  const cublasLtMatmulAlgo_t& algorithm) const {
+  Status multiply(const CudaStream& stream, const MatmulArgs& a, const ProductChoice& choice) const {
+    if (choice.tiled >= 0) {
+      tiled.run(stream, choice.tiled, a, /*gated=*/false);
+      return {};
+    }
+    CRIBLE_TRY(Problem p, describe(a));
     const float one = 1.0f;
     const float kept = a.accumulate ? 1.0f : 0.0f;
     return cublaslt_status(cublasLtMatmul(handle, &p.operation, &one, a.weight, &p.weight, a.x, &p.x, &kept,
-                                          a.out, &p.out, a.out, &p.out, &algorithm, workspace.data(),
+                                          a.out, &p.out, a.out, &p.out, &choice.algorithm, workspace.data(),
                                           static_cast<size_t>(kMatmulWorkspaceBytes), stream.get()),
                            "multiply");
   }
 
-  // At most kCandidates, best guess first. splits: whether parts of K may be summed apart.
-  Result<std::vector<cublasLtMatmulAlgo_t>> candidates(const MatmulArgs& a, bool splits) const;
-  // The time of `runs` products; nothing if the algorithm cannot do this one.
-  Result<std::optional<double>> time_ms(const CudaStream& stream, const MatmulArgs& a,
-                                        const cublasLtMatmulAlgo_t& algorithm, int runs) const;
-  Result<cublasLtMatmulAlgo_t> measure(const CudaStream& stream, const MatmulArgs& a) const;
+  // cuBLASLt's kCandidates best guesses, and the tiled products. splits: whether parts of K may be summed apart.
+  Result<std::vector<ProductChoice>> candidates(const MatmulArgs& a, bool splits) const;
+  // The median time of what `enqueue` enqueues, with nothing of its operands in the second-level cache; nothing if it
+  // fails.
+  Result<std::optional<double>> time_ms(const CudaStream& stream, const std::function<Status()>& enqueue) const;
+  Result<ProductChoice> measure(const CudaStream& stream, const MatmulArgs& a) const;
 };
 
-// For MatmulRule::kSameBits: an algorithm per bucket of rows up to max_rows, all giving each row the same
-// bits.
+// For MatmulRule::kSameBits: a choice per bucket of rows up to max_rows, all giving each row the same bits.
 Status tune_same_bits(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args,
-                      int64_t max_rows, std::map<int, cublasLtMatmulAlgo_t>& chosen);
+                      int64_t max_rows, ProductChoices& chosen);
 
 }  // namespace crible::cuda

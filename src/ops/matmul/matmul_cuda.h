@@ -1,9 +1,10 @@
-// out = x · Wᵀ (+ out when accumulate) on the GPU by cuBLASLt: x [rows, K], W [N, K] row-major, out
+// out = x · Wᵀ (+ out when accumulate) on the GPU, by cuBLASLt or by the project's own kernels
+// (tiled_product_cuda.h): x [rows, K], W [N, K] row-major, out
 // [rows, N]; BF16, or both operands FP8 E4M3 with float32 scales: one per row of each, or one per 128
 // columns of a row of x and per 128 x 128 block of W. Sums in float32.
 // Moves bytes(W) + bytes(x) + bytes(out); computes 2·rows·N·K operations.
 //
-// The algorithm of each shape is chosen once, at start, by measuring cuBLASLt's candidates per bucket of
+// The algorithm of each shape is chosen once, at start, by measuring the candidates of both per bucket of
 // rows (powers of two): tune(). A shape that was not tuned is an error. Limits: K and N multiples of 16.
 // By MatmulRule::kSameBits, only algorithms are chosen that were seen to give a row the same bits wherever it
 // stands and however many rows there are: one class of them for a shape, the fastest over all buckets.
@@ -40,6 +41,14 @@ struct MatmulArgs {
   void* out = nullptr;
   int64_t out_stride = 0;   // elements between rows of out; 0: N
   bool accumulate = false;  // add to out: the residual connection
+  bool fast_sums = false;   // FP8: sums stay in the tensor cores, which keep about 14 bits of them
+};
+
+// silu(gate) · up, where the product's weight holds the rows of gate and then those of up.
+struct GatedMatmulArgs {
+  MatmulArgs product;               // out: [rows, out_features], where both go if they are made apart
+  __nv_bfloat16* gated = nullptr;   // [rows, out_features / 2]
+  Fp8Rows quantised;                // where given, holds the result, and `gated` nothing of use
 };
 
 class Matmul {
@@ -54,6 +63,9 @@ class Matmul {
   // and its scales are, too, and the weight must hold what it will: bits are compared). Once a shape.
   Status tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows);
   Status run(const CudaStream& stream, const MatmulArgs& args) const;
+  // The same of a gated product: in one kernel or in two steps, whichever is faster (by kSameBits always in two).
+  Status tune_gated(const CudaStream& stream, GatedMatmulArgs args, int64_t max_rows);
+  Status run_gated(const CudaStream& stream, const GatedMatmulArgs& args) const;
   // Takes over what another has chosen, of the same rule on a GPU of the same kind: tune() then measures nothing that
   // the other has.
   void choose_as(const Matmul& other);

@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kPatternRows = 256;
 
 struct Candidate {
-  cublasLtMatmulAlgo_t algorithm;
+  ProductChoice choice;
   std::vector<uint64_t> pattern;  // hashes of its results for the pattern's rows
   size_t of_class = 0;
   std::map<int, double> ms;  // by bucket, where it was measured
@@ -33,7 +33,7 @@ class SameBitsTuning {
   SameBitsTuning(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args, int64_t max_rows)
       : stream_(stream), impl_(impl), args_(args), max_rows_(max_rows), last_(bucket_of(max_rows)) {}
 
-  Status choose(std::map<int, cublasLtMatmulAlgo_t>& chosen) {
+  Status choose(ProductChoices& chosen) {
     CRIBLE_TRY(hashes_, DeviceBuffer::allocate(max_rows_ * 8));
     CRIBLE_RETURN_IF_ERROR(fill());
     for (int bucket = kSmallestBucket; bucket <= last_; ++bucket) CRIBLE_RETURN_IF_ERROR(collect(bucket));
@@ -75,12 +75,12 @@ class SameBitsTuning {
   }
 
   // Hashes of the result's rows; none if the algorithm cannot.
-  Result<std::vector<uint64_t>> multiply(const cublasLtMatmulAlgo_t& algorithm, int64_t rows) {
+  Result<std::vector<uint64_t>> multiply(const ProductChoice& choice, int64_t rows) {
     const MatmulArgs a = with_rows(rows);
-    CRIBLE_TRY(Problem p, describe(a));
+    // 0x3F3F is 0.747: what a residual is rounded with shows.
     CRIBLE_CUDA_RETURN_IF_ERROR(
-        cudaMemsetAsync(args_.out, 0, static_cast<size_t>(rows * row_bytes()), stream_.get()));
-    if (!impl_.multiply(stream_, a, p, algorithm)) return std::vector<uint64_t>();
+        cudaMemsetAsync(args_.out, 0x3F, static_cast<size_t>(rows * row_bytes()), stream_.get()));
+    if (!impl_.multiply(stream_, a, choice)) return std::vector<uint64_t>();
     hash_rows(stream_, args_.out, rows, row_bytes(), hashes_.as<uint64_t>());
     std::vector<uint64_t> hashes(static_cast<size_t>(rows));
     CRIBLE_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(hashes.data(), hashes_.data(), hashes.size() * 8,
@@ -90,10 +90,10 @@ class SameBitsTuning {
   }
 
   Result<double> measure(Candidate& candidate, int bucket) {
-    constexpr int kRuns = 3;
     if (!candidate.ms.contains(bucket)) {
+      const MatmulArgs a = with_rows(largest_rows(bucket));
       CRIBLE_TRY(const std::optional<double> ms,
-                 impl_.time_ms(stream_, with_rows(largest_rows(bucket)), candidate.algorithm, kRuns));
+                 impl_.time_ms(stream_, [&] { return impl_.multiply(stream_, a, candidate.choice); }));
       candidate.ms[bucket] = ms.value_or(std::numeric_limits<double>::infinity());
     }
     return candidate.ms[bucket];
@@ -101,21 +101,19 @@ class SameBitsTuning {
 
   // The bucket's own candidates: those not met before are put into a class, and all are measured.
   Status collect(int bucket) {
-    CRIBLE_TRY(const std::vector<cublasLtMatmulAlgo_t> found,
+    CRIBLE_TRY(const std::vector<ProductChoice> found,
                impl_.candidates(with_rows(largest_rows(bucket)), /*splits=*/false));
-    for (const cublasLtMatmulAlgo_t& algorithm : found) {
-      const auto same = [&](const Candidate& c) {
-        return std::memcmp(&c.algorithm, &algorithm, sizeof algorithm) == 0;
-      };
+    for (const ProductChoice& choice : found) {
+      const auto same = [&](const Candidate& c) { return c.choice == choice; };
       auto known = std::find_if(candidates_.begin(), candidates_.end(), same);
       if (known == candidates_.end()) {
-        CRIBLE_TRY(std::vector<uint64_t> pattern, multiply(algorithm, std::min(max_rows_, kPatternRows)));
+        CRIBLE_TRY(std::vector<uint64_t> pattern, multiply(choice, std::min(max_rows_, kPatternRows)));
         if (pattern.empty()) continue;
         const auto alike = [&](const Candidate& c) { return c.pattern == pattern; };
         const auto relative = std::find_if(candidates_.begin(), candidates_.end(), alike);
         const size_t of_class = relative == candidates_.end() ? classes_++ : relative->of_class;
         candidates_.push_back(
-            {.algorithm = algorithm, .pattern = std::move(pattern), .of_class = of_class, .ms = {}});
+            {.choice = choice, .pattern = std::move(pattern), .of_class = of_class, .ms = {}});
         known = candidates_.end() - 1;
       }
       CRIBLE_RETURN_IF_ERROR(measure(*known, bucket));
@@ -164,7 +162,7 @@ class SameBitsTuning {
   }
 
   Result<bool> agrees(const Candidate& candidate, int64_t rows) {
-    CRIBLE_TRY(const std::vector<uint64_t> hashes, multiply(candidate.algorithm, rows));
+    CRIBLE_TRY(const std::vector<uint64_t> hashes, multiply(candidate.choice, rows));
     if (hashes.empty()) return false;
     for (size_t r = 0; r < hashes.size(); ++r) {
       if (hashes[r] != candidate.pattern[r % candidate.pattern.size()]) return false;
@@ -173,7 +171,7 @@ class SameBitsTuning {
   }
 
   // The fastest of the class that keeps its bits over the bucket.
-  Result<cublasLtMatmulAlgo_t> best_of(size_t of_class, int bucket) {
+  Result<ProductChoice> best_of(size_t of_class, int bucket) {
     std::vector<const Candidate*> order;
     for (const Candidate& c : candidates_) {
       if (c.of_class == of_class && c.ms.contains(bucket) && std::isfinite(c.ms.at(bucket)))
@@ -188,7 +186,7 @@ class SameBitsTuning {
       CRIBLE_TRY(const bool at_largest, agrees(*c, largest));
       CRIBLE_TRY(const bool below, agrees(*c, std::max(smallest, largest - 1)));
       CRIBLE_TRY(const bool at_smallest, agrees(*c, smallest));
-      if (at_largest && below && at_smallest) return c->algorithm;
+      if (at_largest && below && at_smallest) return c->choice;
     }
     return none(bucket);
   }
@@ -206,7 +204,7 @@ class SameBitsTuning {
 }  // namespace
 
 Status tune_same_bits(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args,
-                      int64_t max_rows, std::map<int, cublasLtMatmulAlgo_t>& chosen) {
+                      int64_t max_rows, ProductChoices& chosen) {
   return SameBitsTuning(stream, impl, args, max_rows).choose(chosen);
 }
 

@@ -36,6 +36,9 @@ class GpuBench {
   // A prompt whose first 16,000 tokens are in the cache.
   Status hit();
   Status samples();
+  // Each matrix product of a layer alone, and the passes between them, at 64 to 8,192 rows; or each product by every
+  // tiled kernel.
+  Status products(bool every_tile);
   // Each fused kernel alone, over all layers; then the step under different schedules.
   Status sweep();
 
@@ -64,6 +67,16 @@ class GpuBench {
   Status int4_rows_alone(const char* name, Int4RowsEpilogue epilogue,
                          const DeviceMatrix DecoderLayer::*matrix);
   Status attention_alone(int64_t context);
+  // The time of one of `enqueue`, which runs once a layer.
+  Status over_layers(const std::string& what, const Floor& of_one,
+                     const std::function<Status(const DecoderLayer&)>& enqueue);
+  struct ProductMemory;
+  enum class ProductUse : uint8_t { kStore, kAccumulate, kGated };
+  static MatmulArgs product_args(const ProductMemory& memory, const DeviceMatrix& m, int64_t rows, ProductUse use);
+  Status product_alone(ProductMemory& memory, const char* name, const DeviceMatrix DecoderLayer::*matrix,
+                       ProductUse use);
+  Status tiles_alone(ProductMemory& memory, const char* name, const DeviceMatrix DecoderLayer::*matrix, ProductUse use);
+  Status passes_alone(ProductMemory& memory);
 
   CudaStream stream_;
   double read_bytes_per_s_ = 3.13e12;
