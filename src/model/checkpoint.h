@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "model/config_keys.h"
+#include "model/kv_scales.h"
 #include "model/quantised_linear.h"
 #include "model/quantization_scheme.h"
 #include "ops/matmul/matmul.h"
@@ -74,6 +75,9 @@ class Checkpoint {
   }
   // [elements] as float32.
   virtual Result<std::vector<float>> vector(const std::string& name, int64_t elements) = 0;
+
+  // For keys and values of a layer in eight-bit floats; 1 where the files state none.
+  virtual Result<KvScales> kv_scales(int64_t /*layer*/) { return KvScales{}; }
 
   // Frees what was converted for the matrices given so far: call it once a layer is packed, so that
   // loading needs the memory of one layer beside the packed weights.

@@ -4,10 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <set>
+#include <span>
+#include <tuple>
 
+#include "base/log.h"
 #include "base/units.h"
 #include "format/safetensors.h"
 #include "model/hf_config.h"
@@ -27,11 +31,12 @@ std::optional<DType> float_dtype(SafetensorsType type) {
   }
 }
 
-// What may stay unused: buffers that the architecture computes itself, and scales of activations and
-// of a cache that are not eight-bit floats here.
+// What may stay unused: buffers that the architecture computes itself, scales of activations, and of keys and values
+// where the cache does not hold eight-bit floats.
 bool is_expendable(std::string_view name) {
   constexpr auto kEndings = std::to_array<std::string_view>(
-      {".rotary_emb.inv_freq", ".input_scale", ".output_scale", ".k_scale", ".v_scale", ".q_scale"});
+      {".rotary_emb.inv_freq", ".input_scale", ".output_scale", ".k_scale", ".v_scale", ".q_scale",
+       ".kv_scale", ".prob_scale", ".prob_output_scale"});
   return std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view end) { return name.ends_with(end); });
 }
 
@@ -52,6 +57,7 @@ class HfCheckpoint final : public Checkpoint {
                                                    int64_t columns) override;
   QuantizationScheme quantization() const override { return hf_.quantization; }
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) override;
+  Result<KvScales> kv_scales(int64_t layer) override;
   void release() override { converted_.clear(); }
   Status check_all_taken() const override;
   std::vector<TensorSummary> tensors() const override;
@@ -75,6 +81,7 @@ class HfCheckpoint final : public Checkpoint {
   Result<GroupQuantised> grouped(const std::string& stem, int64_t rows, int64_t columns);
   Result<int64_t> count_groups(const std::string& stem, int64_t columns) const;
   Result<const std::byte*> take_group_index(const std::string& stem, int64_t columns, int64_t groups);
+  Result<float> take_kv_scale(std::span<const std::string> names);
   Result<FloatView> take_floats(const std::string& name, const std::vector<int64_t>& shape);
   Result<MatrixSource> keep(Result<ConvertedMatrix> matrix, const std::string& stem);
 
@@ -319,6 +326,42 @@ Result<std::vector<float>> HfCheckpoint::vector(const std::string& name, int64_t
   std::vector<float> values(static_cast<size_t>(elements));
   for (int64_t i = 0; i < elements; ++i) values[static_cast<size_t>(i)] = view[i] + (one_more ? 1.0f : 0.0f);
   return values;
+}
+
+// The first of the names that is there; a value that is not above 0 means that nothing was measured, as vLLM has it.
+Result<float> HfCheckpoint::take_kv_scale(std::span<const std::string> names) {
+  for (const std::string& name : names) {
+    const SafetensorsTensor* tensor = tensors_.find(name);
+    if (tensor == nullptr) continue;
+    if (tensor->elements() != 1) {
+      log_warning("{}: {} has {} elements; keys and values are scaled by one number a layer here, so it is not used",
+                  path(), name, tensor->elements());
+      return 1.0f;
+    }
+    CRIBLE_TRY(const FloatView view, take_floats(name, tensor->shape));
+    if (!std::isfinite(view[0])) return fail(ErrorCode::kCorrupt, "{}: {} is not finite", path(), name);
+    return view[0] > 0 ? view[0] : 1.0f;
+  }
+  return 1.0f;
+}
+
+// Each way in which quantisers name them: with the projection (AutoFP8, ModelOpt), with the attention (vLLM,
+// compressed-tensors), as the projection's output, one for both.
+Result<KvScales> HfCheckpoint::kv_scales(int64_t layer) {
+  KvScales scales;
+  for (const auto& [part, letter, scale] :
+       {std::tuple{"attn_k", 'k', &scales.k}, std::tuple{"attn_v", 'v', &scales.v}}) {
+    CRIBLE_TRY(const Name projection, known(fmt::format("blk.{}.{}{}", layer, part, kWeight)));
+    const std::string attention = projection.stem.substr(0, projection.stem.rfind('.'));
+    const auto names = std::to_array<std::string>({fmt::format("{}.{}_scale", projection.stem, letter),
+                                                   fmt::format("{}.attn.{}_scale", attention, letter),
+                                                   fmt::format("{}.{}_scale", attention, letter),
+                                                   fmt::format("{}.qkv_proj.{}_scale", attention, letter),
+                                                   fmt::format("{}.output_scale", projection.stem),
+                                                   fmt::format("{}.kv_scale", attention)});
+    CRIBLE_TRY(*scale, take_kv_scale(names));
+  }
+  return scales;
 }
 
 Status HfCheckpoint::check_head() const {

@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
@@ -29,6 +33,29 @@ class HfCheckpointTest : public ::testing::Test {
     config.update(changes);
     CHECK(write_file_atomic(folder_ / "config.json", config.dump()).has_value(), "cannot write");
     std::filesystem::create_symlink(kGolden / model / "model.safetensors", folder_ / "model.safetensors");
+    return folder_;
+  }
+  // The same with float32 tensors more, of shape [size] or, where that is 1 and `scalar`, [].
+  std::filesystem::path extended(const std::string& model, const std::map<std::string, std::vector<float>>& more,
+                                 bool scalar = false) {
+    changed(model, json::object());
+    std::filesystem::remove(folder_ / "model.safetensors");
+    const std::string file = read_file(kGolden / model / "model.safetensors").value();
+    uint64_t size = 0;
+    std::memcpy(&size, file.data(), sizeof size);
+    json table = json::parse(file.substr(sizeof size, size));
+    std::string data = file.substr(sizeof size + size);
+    for (const auto& [name, values] : more) {
+      json shape = json::array();
+      if (!scalar || values.size() != 1) shape.push_back(values.size());
+      table[name] = {{"dtype", "F32"}, {"shape", shape},
+                     {"data_offsets", {data.size(), data.size() + values.size() * sizeof(float)}}};
+      data.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    }
+    const std::string header = table.dump();
+    size = header.size();
+    const std::string start(reinterpret_cast<const char*>(&size), sizeof size);
+    CHECK(write_file_atomic(folder_ / "model.safetensors", start + header + data).has_value(), "cannot write");
     return folder_;
   }
   std::string error_of(const std::filesystem::path& path) {
@@ -79,6 +106,43 @@ TEST_F(HfCheckpointTest, SaysWhatAModelIsWhereThereIsNone) {
   const auto folder = changed("models/llama", json::object());
   std::filesystem::remove(folder / "model.safetensors");
   EXPECT_THAT(error_of(folder), HasSubstr("holds no safetensors"));
+}
+
+// As each kind of quantiser names them, of one number or of a list of one.
+TEST_F(HfCheckpointTest, ReadsTheScalesOfKeysAndValues) {
+  const std::string attention = "model.layers.1.self_attn.";
+  const auto scales = [&](const std::map<std::string, std::vector<float>>& more, bool scalar) {
+    const auto checkpoint = open_checkpoint(extended("models/llama", more, scalar), stream_).value();
+    EXPECT_EQ(checkpoint->kv_scales(0).value(), KvScales{});
+    return checkpoint->kv_scales(1).value();
+  };
+  const auto pairs = std::to_array<std::pair<std::string, std::string>>({{"k_proj.k_scale", "v_proj.v_scale"},
+                                                                         {"attn.k_scale", "attn.v_scale"},
+                                                                         {"k_scale", "v_scale"},
+                                                                         {"qkv_proj.k_scale", "qkv_proj.v_scale"},
+                                                                         {"k_proj.output_scale", "v_proj.output_scale"}});
+  for (const auto& [k, v] : pairs) {
+    for (const bool scalar : {true, false}) {
+      EXPECT_EQ(scales({{attention + k, {3.5f}}, {attention + v, {0.125f}}}, scalar), (KvScales{3.5f, 0.125f})) << k;
+      EXPECT_EQ(scales({{attention + v, {2.0f}}}, scalar), (KvScales{1, 2})) << v;
+    }
+  }
+  EXPECT_EQ(scales({{attention + "kv_scale", {7.0f}}}, true), (KvScales{7, 7}));
+  // What was not measured, and what is not one number a layer.
+  EXPECT_EQ(scales({{attention + "attn.k_scale", {-1.0f}}, {attention + "attn.v_scale", {0.0f}}}, true), KvScales{});
+  EXPECT_EQ(scales({{attention + "attn.k_scale", {2.0f, 3.0f}}, {attention + "attn.v_scale", {5.0f}}}, false),
+            (KvScales{1, 5}));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto broken = open_checkpoint(extended("models/llama", {{attention + "k_scale", {nan}}}), stream_).value();
+  EXPECT_THAT(broken->kv_scales(1).error().message, HasSubstr("self_attn.k_scale is not finite"));
+}
+
+// Who keeps keys and values in another type has no use for them.
+TEST_F(HfCheckpointTest, ScalesOfKeysAndValuesAreNoTensorsTooMany) {
+  EXPECT_EQ(error_of(extended("models/llama", {{"model.layers.0.self_attn.attn.k_scale", {2.0f}},
+                                               {"model.layers.0.self_attn.kv_scale", {2.0f}},
+                                               {"model.layers.1.self_attn.v_proj.v_scale", {2.0f}}})),
+            "no error");
 }
 
 // GGUF of llama has its query and key rows permuted; every other file has them in halves.

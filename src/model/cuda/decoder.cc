@@ -151,8 +151,9 @@ Status Decoder::enqueue_part(const CudaStream& stream, const DeviceStep& step, c
     return fused ? fused_feed_forward(stream, step.num_sequences, layer)
                  : feed_forward_block(stream, step.num_tokens, layer);
   }
-  if (!fused) return attention_block(stream, step, layer, cache.layer(index));
-  fused_attention(stream, step, layer, cache.layer(index));
+  const KvCache kv = cache.layer(index, layer.kv_scales);
+  if (!fused) return attention_block(stream, step, layer, kv);
+  fused_attention(stream, step, layer, kv);
   return {};
 }
 

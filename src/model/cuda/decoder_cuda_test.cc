@@ -162,6 +162,42 @@ TEST_F(DecoderCuda, AgreesWithFloat64OnEveryPath) {
   }
 }
 
+// Keys and values beyond what E4M3 holds, 448: with scales they err as those of ordinary size do, without they are cut
+// off. The factor is a power of two, so that all else is as before.
+TEST_F(DecoderCuda, ScalesOfAnFp8CacheHoldWhatEightBitsDoNot) {
+  constexpr float kFactor = 512;
+  RandomValues random(4);
+  const DecoderShape shape = tiny(8, 2, 64, true, false, true, RopePairing::kHalves);
+  ReferenceDecoder reference(random, shape);
+  for (ReferenceLayer& layer : reference.layers) {
+    for (float& x : layer.q_norm) x /= kFactor;
+    for (float& x : layer.k_norm) x *= kFactor;
+    const auto first_value = static_cast<int64_t>(layer.qkv.size()) - shape.kv_size() * shape.embedding;
+    std::for_each(layer.qkv.begin() + first_value, layer.qkv.end(), [](float& x) { x *= kFactor; });
+    for (float& x : layer.output) x /= kFactor;
+  }
+  const Texts texts(random, reference);
+  DecoderWeights weights = upload(reference, WeightType::kBf16);
+  // Each layer its own; the largest value of a layer is about five deviations.
+  const std::vector<KvScales> scales = {{5.75f, 11.0f}, {9.0f, 6.5f}, {21.0f, 8.0f}};
+  for (const bool scaled : {true, false}) {
+    weights.set_kv_scales(scaled ? scales : std::vector<KvScales>(scales.size()));
+    for (const Route& run : {Route{1, DecodePath::kBest, KvType::kFp8}, Route{1, DecodePath::kUnfused, KvType::kFp8},
+                             Route{5, DecodePath::kBest, KvType::kFp8}, Route{11, DecodePath::kBest, KvType::kFp8}}) {
+      const double d = distances(texts, weights, run).back();
+      std::printf("FP8 cache, %s, %ld sequences, %s: largest relative distance %.4f\n", scaled ? "scaled" : "cut off",
+                  run.sequences, run.path == DecodePath::kBest ? "best path" : "unfused", d);
+      if (scaled) {
+        EXPECT_LE(d, kFp8Bound) << run.sequences << " sequences";
+      } else {
+        EXPECT_GT(d, kFp8Bound) << run.sequences << " sequences";
+      }
+    }
+    // Of no use to a cache in BF16.
+    EXPECT_LE(distances(texts, weights, {5, DecodePath::kBest}).back(), kBf16Bound);
+  }
+}
+
 // Where two experts are nearly equal, rounding may choose the other, and that row is another mixture: one in some
 // dozen rows and layers. The median is not touched by it.
 TEST_F(DecoderCuda, AMixtureOfExpertsAgreesWithFloat64) {

@@ -125,6 +125,11 @@ int64_t DecoderWeights::matrix_bytes(int64_t tokens) const {
   return bytes;
 }
 
+void DecoderWeights::set_kv_scales(std::span<const KvScales> scales) {
+  CHECK(scales.size() == layers_.size(), "{} scales for {} layers", scales.size(), layers_.size());
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i].kv_scales = scales[i];
+}
+
 void DecoderWeights::fill_random(const CudaStream& stream, uint64_t seed) {
   constexpr float kNormDeviation = 0.1f;
   const auto vector = [&](__nv_bfloat16* data, int64_t count, float mean) {

@@ -15,6 +15,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "device/cuda/device_buffer.h"
 #include "model/cuda/decoder_shape.h"
+#include "model/kv_scales.h"
 #include "ops/matmul/int4_tiles.h"
 #include "ops/matmul/matmul_cuda.h"
 
@@ -63,6 +64,7 @@ struct DecoderLayer {
   DeviceMatrix router;   // of a mixture: [experts, embedding], always BF16
   DeviceMatrix gate_up;  // gate rows, then up rows; of a mixture: of each expert in turn
   DeviceMatrix down;     // of a mixture: of each expert in turn
+  KvScales kv_scales;    // of a cache in FP8
 
   std::array<const DeviceMatrix*, 5> matrices() const { return {&qkv, &output, &router, &gate_up, &down}; }
 };
@@ -78,6 +80,8 @@ class DecoderWeights {
 
   // Every weight: matrices with deviation 1/√columns, so that activations keep their size.
   void fill_random(const CudaStream& stream, uint64_t seed);
+  // One a layer.
+  void set_kv_scales(std::span<const KvScales> scales);
 
   const DecoderShape& shape() const { return shape_; }
   WeightType type() const { return format_.type; }

@@ -28,10 +28,12 @@ BlockLayout KvPool::block_layout() const {
   return {.layers = layers_, .block_bytes = block_bytes, .layer_stride = num_blocks_ * block_bytes};
 }
 
-KvCache KvPool::layer(int64_t index) const {
+KvCache KvPool::layer(int64_t index, KvScales scales) const {
+  if (type_ != KvType::kFp8) scales = {};
   const int64_t half_bytes = half_block_ * kv_element_bytes(type_);
   auto* start = buffer_.as<std::byte>() + index * num_blocks_ * 2 * half_bytes;
-  return {.k = start, .v = start + half_bytes, .block_stride = 2 * half_block_, .type = type_};
+  return {.k = start, .v = start + half_bytes, .block_stride = 2 * half_block_, .type = type_,
+          .k_scale = scales.k, .v_scale = scales.v};
 }
 
 }  // namespace crible::cuda

@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "device/cuda/device_buffer.h"
 #include "model/cuda/decoder_shape.h"
+#include "model/kv_scales.h"
 
 namespace crible::cuda {
 
@@ -23,7 +24,8 @@ class KvPool {
   static Result<KvPool> create(const DecoderShape& shape, int64_t num_blocks, KvType type = KvType::kBf16);
   static int64_t bytes_per_block(const DecoderShape& shape, KvType type = KvType::kBf16);  // of all layers
 
-  KvCache layer(int64_t index) const;  // with scales of 1
+  // The scales are those of FP8; BF16 is stored as it is.
+  KvCache layer(int64_t index, KvScales scales = {}) const;
   KvType type() const { return type_; }
   int64_t num_blocks() const { return num_blocks_; }
   int64_t bytes() const { return buffer_.bytes(); }

@@ -62,7 +62,11 @@ class FoundWeights {
     unquantised_ = matrices_.size();
     CRIBLE_RETURN_IF_ERROR(
         vector("output_norm.weight", s.embedding, [](const DecoderWeights& w) { return w.output_norm(); }));
-    for (int64_t i = 0; i < s.layers; ++i) CRIBLE_RETURN_IF_ERROR(layer(s, i));
+    for (int64_t i = 0; i < s.layers; ++i) {
+      CRIBLE_RETURN_IF_ERROR(layer(s, i));
+      CRIBLE_TRY(const KvScales scales, checkpoint_.kv_scales(i));
+      kv_scales_.push_back(scales);
+    }
     return {};
   }
 
@@ -76,7 +80,8 @@ class FoundWeights {
   }
 
   // What the plan gives that rank. All of it is checked before anything is read.
-  Status upload(const ShardPlan& plan, int64_t rank, const DecoderWeights& weights, int threads) const {
+  Status upload(const ShardPlan& plan, int64_t rank, DecoderWeights& weights, int threads) const {
+    weights.set_kv_scales(kv_scales_);
     for (const Matrix& m : matrices_) {
       const Shard shard = plan.shard(m.part, rank);
       const std::string name = name_of(m);
@@ -198,6 +203,7 @@ class FoundWeights {
   Checkpoint& checkpoint_;
   std::vector<Matrix> matrices_;
   std::vector<Vector> vectors_;
+  std::vector<KvScales> kv_scales_;  // the same for every rank
   size_t unquantised_ = 0;  // matrices at the front that are BF16 whatever the layers' are
 };
 

@@ -191,6 +191,36 @@ TEST_F(LoadDecoderCuda, QuantisedFoldersGiveTheCpuEnginesLogits) {
   }
 }
 
+TEST_F(LoadDecoderCuda, TakesTheScalesOfKeysAndValues) {
+  RandomValues random(3);
+  const DecoderShape shape = {.layers = 2,
+                              .embedding = 256,
+                              .feed_forward = 384,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .head_size = 64,
+                              .vocabulary = 512,
+                              .context_length = 128,
+                              .qk_norm = true,
+                              .rope_base = 10000.0};
+  RandomHfFolder folder(random, shape, FolderKind::kFp8Channels);
+  const auto add = [&](const std::string& name, float value) {
+    folder.tensors[name] = {"F32", {1}, std::string(reinterpret_cast<const char*>(&value), sizeof value)};
+  };
+  add("model.layers.1.self_attn.k_proj.k_scale", 0.5f);
+  add("model.layers.1.self_attn.v_proj.v_scale", 3.0f);
+  const auto path = folder.write("load_decoder_kv_scales");
+  const auto checkpoint = open_checkpoint(path, cpu_).value();
+  const auto loaded = load_decoder_weights(*checkpoint, describe(*checkpoint).value(), std::nullopt);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  EXPECT_EQ(loaded->weights.layers()[0].kv_scales, KvScales{});
+  EXPECT_EQ(loaded->weights.layers()[1].kv_scales, (KvScales{0.5f, 3.0f}));
+  const KvPool fp8 = KvPool::create(shape, 2, KvType::kFp8).value(), bf16 = KvPool::create(shape, 2).value();
+  EXPECT_EQ(fp8.layer(1, loaded->weights.layers()[1].kv_scales).v_scale, 3.0f);
+  EXPECT_EQ(bf16.layer(1, loaded->weights.layers()[1].kv_scales).v_scale, 1.0f);
+  std::filesystem::remove_all(path);
+}
+
 TEST_F(LoadDecoderCuda, TheDefaultModelSaysWhatTheCpuEngineSays) {
   const std::filesystem::path path = std::filesystem::path(CRIBLE_SOURCE_DIR) / "models/default.gguf";
   if (!std::filesystem::exists(path))

@@ -103,8 +103,11 @@ class DeviceSamplerCuda : public GpuTest {
   }
 
   DeviceSampler make(int64_t rows, int64_t vocabulary, int64_t list_bytes = 8 * kMiB) {
-    const DeviceSamplerLimits limits = {rows, vocabulary, kMaxLogprobs, list_bytes};
-    return DeviceSampler::create(limits).value();
+    return DeviceSampler::create({.max_rows = rows,
+                                  .vocabulary = vocabulary,
+                                  .max_logprobs = kMaxLogprobs,
+                                  .list_bytes = list_bytes})
+        .value();
   }
   static Outcome copied(const SampledRows& rows) {
     Outcome outcome = {{rows.tokens.begin(), rows.tokens.end()}, {}};
