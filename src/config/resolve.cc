@@ -15,7 +15,6 @@ constexpr int64_t kCpuChunkTokens = 512;
 constexpr int64_t kGpuChunkTokens = 2048;
 constexpr int64_t kCpuSequences = 32;
 constexpr int64_t kGpuSequences = 256;
-constexpr double kDefaultUtilization = 0.90;
 
 // What long prompts may take of a step must leave some of it to the others.
 Status check_long_prompts(const EngineConfig& c) {

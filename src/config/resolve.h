@@ -11,6 +11,9 @@
 
 namespace crible {
 
+// Of the device's memory, where nobody asks for another share.
+inline constexpr double kDefaultUtilization = 0.90;
+
 struct MachineLimits {
   int64_t memory_bytes = 0;  // RAM of the host, or the GPU's memory
   int64_t cores = 1;

@@ -10,6 +10,10 @@ namespace {
 constexpr int64_t kUsefulContextTokens = 512;
 constexpr int64_t kMostDefaultKvBytes = kGiB;
 
+int64_t budget_of(const EngineConfig& c) {
+  return static_cast<int64_t>(c.gpu_memory_utilization * static_cast<double>(c.device_memory_bytes));
+}
+
 Status check_fixed_terms(const EngineConfig& resolved, const MemoryPlan& plan) {
   const int64_t fixed = plan.weight_bytes + plan.runtime_bytes;
   if (fixed >= plan.budget_bytes) {
@@ -33,7 +37,7 @@ Status check_fixed_terms(const EngineConfig& resolved, const MemoryPlan& plan) {
 // What does not fit at all is left to plan_memory, which says why.
 void choose_kv_memory(const EngineConfig& requested, ResolvedConfig& resolved, const MemoryNeeds& needs) {
   const EngineConfig& c = resolved.config;
-  const auto budget = static_cast<int64_t>(c.gpu_memory_utilization * static_cast<double>(c.device_memory_bytes));
+  const int64_t budget = budget_of(c);
   const int64_t left = budget - needs.weight_bytes - needs.activation_bytes;
   const int64_t useful_tokens = std::max(c.max_num_seqs * kUsefulContextTokens, c.max_model_len);
   const int64_t useful_blocks = ceil_div(useful_tokens, c.block_size);
@@ -56,8 +60,7 @@ void choose_kv_memory(const EngineConfig& requested, ResolvedConfig& resolved, c
 Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& needs) {
   MemoryPlan plan;
   plan.device_bytes = resolved.device_memory_bytes;
-  plan.budget_bytes =
-      static_cast<int64_t>(resolved.gpu_memory_utilization * static_cast<double>(plan.device_bytes));
+  plan.budget_bytes = budget_of(resolved);
   plan.weight_bytes = needs.weight_bytes;
   plan.activation_bytes = needs.activation_bytes;
   plan.runtime_bytes = needs.runtime_bytes;
@@ -86,6 +89,22 @@ Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& 
                 stated > 0 ? "kv-cache-memory-bytes" : "gpu-memory-utilization or device-memory-bytes");
   }
   return plan;
+}
+
+Status check_weights_fit(const EngineConfig& requested, int64_t weight_bytes, int64_t total_bytes,
+                         int64_t free_bytes) {
+  EngineConfig config = requested;
+  if (config.gpu_memory_utilization == 0) config.gpu_memory_utilization = kDefaultUtilization;
+  if (config.device_memory_bytes == 0) config.device_memory_bytes = total_bytes;
+  const MemoryPlan plan = {.device_bytes = config.device_memory_bytes,
+                           .budget_bytes = budget_of(config),
+                           .weight_bytes = weight_bytes};
+  CRIBLE_RETURN_IF_ERROR(check_fixed_terms(config, plan));
+  if (weight_bytes <= free_bytes) return {};
+  return fail(ErrorCode::kResourceExhausted,
+              "the weights take {} but {} of the GPU's {} are free: other programs hold the rest (nvidia-smi lists "
+              "them); end them, or choose another GPU with CUDA_VISIBLE_DEVICES",
+              format_bytes(weight_bytes), format_bytes(free_bytes), format_bytes(total_bytes));
 }
 
 Result<MemoryPlan> settle_memory(const EngineConfig& requested, ResolvedConfig& resolved,

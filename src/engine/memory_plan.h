@@ -25,6 +25,10 @@ struct MemoryNeeds {
 // holds at least one sequence of max-model-len tokens.
 Result<MemoryPlan> plan_memory(const EngineConfig& resolved, const MemoryNeeds& needs);
 
+// Before weights are loaded onto a GPU: whether they can be within its budget, and within what is free of it now.
+// requested: as asked for; free_bytes of total_bytes are nobody's.
+Status check_weights_fit(const EngineConfig& requested, int64_t weight_bytes, int64_t total_bytes, int64_t free_bytes);
+
 // The plan, and what it settles of the configuration. If neither gpu-memory-utilization nor
 // kv-cache-memory-bytes was asked for, the KV cache is of a useful size, not of all that is left: on a CPU
 // every page of it is touched before ready. A context that nobody asked for is cut to what that holds. After

@@ -148,5 +148,19 @@ TEST(SettleMemory, IsIdempotentAndListsEveryChange) {
   EXPECT_GT(settled, 500);
 }
 
+TEST(MemoryPlan, WeightsAreRefusedBeforeTheyAreLoaded) {
+  constexpr int64_t kTotal = 80 * kGiB;
+  EXPECT_TRUE(check_weights_fit({}, 60 * kGiB, kTotal, 79 * kGiB));
+  const Status large = check_weights_fit({}, 73 * kGiB, kTotal, 79 * kGiB);  // nine tenths are 72 GiB
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_THAT(large.error().message, HasSubstr("gpu-memory-utilization 0.9 of device-memory-bytes 80"));
+  EXPECT_FALSE(check_weights_fit(config_of(0, 0.5, 0), 41 * kGiB, kTotal, 79 * kGiB));
+  EXPECT_FALSE(check_weights_fit(config_of(16 * kGiB, 0, 0), 15 * kGiB, kTotal, 79 * kGiB));
+  const Status busy = check_weights_fit({}, 60 * kGiB, kTotal, 40 * kGiB);
+  ASSERT_FALSE(busy);
+  EXPECT_THAT(busy.error().message, HasSubstr("other programs hold the rest"));
+}
+
 }  // namespace
 }  // namespace crible

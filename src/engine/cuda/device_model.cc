@@ -2,7 +2,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "device/cuda/device_properties.h"
 #include "device/stream.h"
+#include "engine/memory_plan.h"
 #include "model/checkpoint.h"
 #include "model/model_registry.h"
 
@@ -18,10 +20,15 @@ std::optional<WeightFormat> requested_format(const EngineConfig& requested) {
 Result<DecoderShares> load_weights(Checkpoint& checkpoint, const DecoderDescription& description,
                                    const EngineConfig& requested, std::span<const int> devices) {
   const std::optional<WeightFormat> format = requested_format(requested);
-  if (requested.load_format != "dummy") return load_decoder_shares(checkpoint, description, format, devices);
+  const auto allow = [&](int64_t bytes) -> Status {
+    CRIBLE_TRY(const DeviceProperties device, device_properties());
+    return check_weights_fit(requested, bytes, device.total_bytes, device.free_bytes);
+  };
+  if (requested.load_format != "dummy") return load_decoder_shares(checkpoint, description, format, devices, allow);
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
   return dummy_decoder_shares(checkpoint, description,
-                              format.value_or(configured_format(checkpoint.quantization(), shape)), devices);
+                              format.value_or(configured_format(checkpoint.quantization(), shape)), devices,
+                              allow);
 }
 
 std::string_view name_of(WeightType type) {

@@ -221,12 +221,14 @@ WeightFormat nearest_format(const DecoderShape& shape, WeightFormat format) {
 
 // On every GPU before anything is read: what does not fit is said at once.
 Result<std::vector<DecoderWeights>> allocate_shares(const ShardPlan& plan, WeightFormat format,
-                                                    std::span<const int> devices) {
+                                                    std::span<const int> devices, const AllowWeights& allow) {
   if (plan.ranks() > 1) CRIBLE_RETURN_IF_ERROR(plan.fits(format));
   std::vector<DecoderWeights> ranks;
   for (size_t r = 0; r < devices.size(); ++r) {
     const DeviceScope scope(devices[r]);
-    CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(plan.shape_of(static_cast<int64_t>(r)), format));
+    const DecoderShape own = plan.shape_of(static_cast<int64_t>(r));
+    CRIBLE_RETURN_IF_ERROR(allow(DecoderWeights::bytes_for(own, format)));
+    CRIBLE_TRY(DecoderWeights weights, DecoderWeights::allocate(own, format));
     ranks.push_back(std::move(weights));
   }
   return ranks;
@@ -273,7 +275,7 @@ Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDe
 
 Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderDescription& description,
                                           std::optional<WeightFormat> format, std::span<const int> devices,
-                                          int threads) {
+                                          const AllowWeights& allow, int threads) {
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
   CRIBLE_TRY(const ShardPlan plan, ShardPlan::create(shape, std::ssize(devices)));
   FoundWeights found(checkpoint);
@@ -281,7 +283,7 @@ Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderD
   CRIBLE_TRY(RopeTable rope, rope_table(checkpoint, description, shape));
   CRIBLE_RETURN_IF_ERROR(checkpoint.check_all_taken());
   CRIBLE_TRY(std::vector<DecoderWeights> ranks,
-             allocate_shares(plan, format.value_or(nearest_format(shape, found.kept())), devices));
+             allocate_shares(plan, format.value_or(nearest_format(shape, found.kept())), devices, allow));
   for (size_t r = 0; r < ranks.size(); ++r) {
     const DeviceScope scope(devices[r]);
     CRIBLE_RETURN_IF_ERROR(found.upload(plan, static_cast<int64_t>(r), ranks[r], threads));
@@ -291,10 +293,11 @@ Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderD
 }
 
 Result<DecoderShares> dummy_decoder_shares(const Checkpoint& checkpoint, const DecoderDescription& description,
-                                           WeightFormat format, std::span<const int> devices) {
+                                           WeightFormat format, std::span<const int> devices,
+                                           const AllowWeights& allow) {
   CRIBLE_TRY(const DecoderShape shape, decoder_shape(checkpoint, description));
   CRIBLE_TRY(const ShardPlan plan, ShardPlan::create(shape, std::ssize(devices)));
-  CRIBLE_TRY(std::vector<DecoderWeights> ranks, allocate_shares(plan, format, devices));
+  CRIBLE_TRY(std::vector<DecoderWeights> ranks, allocate_shares(plan, format, devices, allow));
   for (size_t r = 0; r < ranks.size(); ++r) {
     const DeviceScope scope(devices[r]);
     CRIBLE_TRY(const CudaStream stream, CudaStream::create());
@@ -311,7 +314,8 @@ Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const Decoder
   int device = 0;
   CRIBLE_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
   CRIBLE_TRY(DecoderShares whole,
-             load_decoder_shares(checkpoint, description, format, std::span<const int>(&device, 1), threads));
+             load_decoder_shares(checkpoint, description, format, std::span<const int>(&device, 1),
+                                 [](int64_t) { return Status(); }, threads));
   return LoadedDecoder{std::move(whole.ranks[0]), std::move(whole.rope)};
 }
 

@@ -2,6 +2,7 @@
 // model this decoder does not compute: windows, soft caps, other activations, partial rotation.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -25,6 +26,9 @@ struct DecoderShares {
   RopeTable rope;
 };
 
+// Asked with what a rank's weights take on its GPU, which is the current device, before memory is taken.
+using AllowWeights = std::function<Status(int64_t bytes)>;
+
 Result<DecoderShape> decoder_shape(const Checkpoint& checkpoint, const DecoderDescription& description);
 
 // format: of the layers' matrices. Without one, that which keeps them as the checkpoint has them: 4 bits
@@ -38,10 +42,11 @@ Result<LoadedDecoder> load_decoder_weights(Checkpoint& checkpoint, const Decoder
 // memory for all shares is taken before anything is read.
 Result<DecoderShares> load_decoder_shares(Checkpoint& checkpoint, const DecoderDescription& description,
                                           std::optional<WeightFormat> format, std::span<const int> devices,
-                                          int threads = 0);
+                                          const AllowWeights& allow, int threads = 0);
 // The same with made-up weights, and no tensor read: --load-format dummy.
 Result<DecoderShares> dummy_decoder_shares(const Checkpoint& checkpoint, const DecoderDescription& description,
-                                           WeightFormat format, std::span<const int> devices);
+                                           WeightFormat format, std::span<const int> devices,
+                                           const AllowWeights& allow);
 // What dummy weights stand for: the format of the checkpoint that its configuration describes.
 WeightFormat configured_format(const QuantizationScheme& scheme, const DecoderShape& shape);
 
