@@ -36,12 +36,13 @@ Decoder::Activations Decoder::lay_out(const DecoderShape& s, WeightFormat format
   // Attention and the feed-forward block are never active together: the larger decides.
   const int64_t block = std::max(s.qkv_size() + s.query_size(), 3 * s.feed_forward);
   DeviceArena arena(memory, memory == nullptr ? 0 : INT64_MAX);
-  const int64_t tokens = fp8_padded_rows(limits.max_tokens);
+  const int64_t tokens = MatrixProducts::padded_rows(format, limits.max_tokens);
   Activations a;
   a.residual = arena.slice<__nv_bfloat16>(tokens * s.embedding);
   a.normed = arena.slice<__nv_bfloat16>(tokens * s.embedding);
   a.head_input = arena.slice<__nv_bfloat16>(limits.max_logit_rows * s.embedding);
   a.products = MatrixProducts::lay_out(arena, s, format, tokens);
+  a.shares = arena.slice<uint64_t>(kDecodeShares);
   auto* shared = arena.slice<__nv_bfloat16>(tokens * block);
   a.qkv = shared;
   a.attention = shared + tokens * s.qkv_size();
@@ -77,6 +78,8 @@ Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& 
   CRIBLE_TRY(decoder.arena_, DeviceBuffer::allocate(lay_out(s, weights.format(), limits, nullptr).bytes));
   decoder.a_ = lay_out(s, weights.format(), limits, decoder.arena_.as<std::byte>());
   decoder.products_.use(decoder.a_.products);
+  CRIBLE_CUDA_RETURN_IF_ERROR(
+      cudaMemsetAsync(decoder.a_.shares, 0, kDecodeShares * sizeof(uint64_t), stream.get()));
   prepare_decode_linear();
   prepare_decode_attention();
   if (tuned != nullptr) decoder.products_.matmul().choose_as(tuned->products_.matmul());
@@ -275,6 +278,7 @@ void Decoder::fused_linear(const CudaStream& stream, DecodeEpilogue epilogue, co
                  .out_stride = outputs,
                  .out_features = static_cast<int>(outputs),
                  .in_features = static_cast<int>(matrix.columns),
+                 .shares = a_.shares,
                  .prefetch_bytes = prefetch_bytes});
 }
 

@@ -86,6 +86,7 @@ class Decoder {
     __nv_bfloat16* attention;   // [tokens, query_size]
     __nv_bfloat16* gate_up;     // [tokens, 2 · feed_forward]
     __nv_bfloat16* gated;       // [tokens, feed_forward]
+    uint64_t* shares;           // kDecodeShares
     MatrixProducts::Room products;
     int64_t bytes;
   };

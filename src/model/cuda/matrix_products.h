@@ -1,6 +1,6 @@
 // A step's products with a decoder's matrices, whatever their type and however many rows: BF16 and FP8 by
-// Matmul; 4-bit weights in one pass over them for few rows, and for many by cuBLASLt on matrices unpacked
-// to BF16 piece by piece. Makes the operand of a product together with what precedes it (norm, gate), so that
+// Matmul; 4-bit weights as they are for up to kMaxArrangedRows rows, and for more by cuBLASLt on matrices
+// unpacked to BF16 piece by piece. Makes the operand of a product together with what precedes it (norm, gate), so that
 // FP8 activations cost no pass of their own. Enqueues only. Used by one thread.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "device/cuda/device_buffer.h"
 #include "model/cuda/decoder_weights.h"
+#include "ops/matmul/int4_matmul_cuda.h"
 #include "ops/matmul/matmul_cuda.h"
 #include "ops/rms_norm/rms_norm_cuda.h"
 #include "ops/silu_mul/silu_mul_cuda.h"
@@ -24,8 +25,12 @@ class MatrixProducts {
   struct Room {
     uint8_t* quantised = nullptr;       // FP8: [tokens, widest input]
     float* scales = nullptr;            // FP8: [tokens, blocks of the widest input], or [tokens]
-    __nv_bfloat16* unpacked = nullptr;  // 4-bit: unpacked_elements()
+    __nv_bfloat16* unpacked = nullptr;  // 4-bit: a piece of a matrix, or what the blocks of a product share
+    void* arranged = nullptr;           // 4-bit: x of a product that nothing here made
+    int* counters = nullptr;            // 4-bit: kInt4Counters
   };
+  // Rows that every operand and result must have room for.
+  static int64_t padded_rows(WeightFormat format, int64_t max_tokens);
   static Room lay_out(DeviceArena& arena, const DecoderShape& shape, WeightFormat format, int64_t max_tokens);
 
   static Result<MatrixProducts> create(MatmulRule rule);
@@ -56,13 +61,19 @@ class MatrixProducts {
 
  private:
   MatrixProducts(Matmul matmul, MatmulRule rule) : matmul_(std::move(matmul)), rule_(rule) {}
-  bool one_pass(int64_t rows) const;
+  bool arranges(int64_t rows) const;
+  int64_t block_rows(int64_t rows) const;
+  void arrange_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t rows, int64_t columns) const;
+  void multiply_arranged(const CudaStream& stream, Int4Epilogue epilogue, const DeviceMatrix& matrix,
+                         const void* x, int64_t rows, __nv_bfloat16* out, bool arranges) const;
+  void multiply_in_passes(const CudaStream& stream, Int4Epilogue epilogue, const DeviceMatrix& matrix,
+                          const __nv_bfloat16* x, int64_t rows, __nv_bfloat16* out) const;
   Fp8Rows quantised(const DeviceMatrix& next) const;
   // Of a BF16 or FP8 matrix with an operand that is made.
   MatmulArgs product_of(const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows, __nv_bfloat16* out,
                         bool accumulate) const;
-  Status run_int4(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x, int64_t rows,
-                  __nv_bfloat16* out, bool accumulate) const;
+  Status run_int4(const CudaStream& stream, const DeviceMatrix& matrix, const __nv_bfloat16* x, Operand operand,
+                  int64_t rows, __nv_bfloat16* out, bool accumulate) const;
 
   Matmul matmul_;
   MatmulRule rule_;

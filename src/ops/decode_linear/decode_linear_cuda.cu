@@ -275,12 +275,13 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   for (int stage = 0; stage < kStages<kWide>; ++stage) weights.request(a, tiles);
   prefetch_weights<kType, kEpilogue, kWide, kBlocks>(a, tiles, a.prefetch_bytes);
 
+  const NormWeights norm_weights = load_norm_weights<kWarps>(a);
   // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is
   // done.
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
   if (threadIdx.x < 2) zeros[threadIdx.x] = {0, 0, 0, 0};
-  stage_x<SwappedEncoding<kType>, kWarps>(a, x_shared, squares);
+  stage_x<SwappedEncoding<kType>, kWarps>(a, norm_weights, x_shared, squares, [] { __syncthreads(); });
 
   // The row of x that this lane's column is, and which of its pairs. Columns beyond the batch read zeros, on
   // the same path: the lanes of an mma must not part.
@@ -296,9 +297,13 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   const int x_half = in_batch ? kXWindow / 2 : 0;
   // This lane's chunk of the tile's row lane / 4 in the first half of a window; the second is 4 chunks away.
   const uint32_t operand = column * kWindowBytes + (lane % 4 ^ column % 2 * 4) * 16;
+  // Thread i finishes output i mod kOutputs of row i / kOutputs of x.
+  constexpr int kOutputs = TileMap<kEpilogue>::kOutputs;
+  const int output = static_cast<int>(threadIdx.x) % kOutputs;
+  const int output_row = static_cast<int>(threadIdx.x) / kOutputs;
   int parity = 0;
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += grid, parity ^= 1) {
-    const Outside outside = load_outside < kType == WeightType::kFp8 && !kBlocks, kEpilogue > (a, tile);
+    const Outside outside = load_outside < kType == WeightType::kFp8 && !kBlocks, kEpilogue > (a, tile, output, output_row);
     Sums<kWide> sums;
     const uint8_t* x_window = x;
     for (int window = 0; window < weights.windows; ++window) {
@@ -326,7 +331,13 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
     float* partial = partials + parity * partial_floats(kWarps, a.rows);
     store_partial<kWide>(sums, partial, a.rows);
     __syncthreads();
-    finish_tile<kEpilogue, kWarps>(a, partial, tile, outside);
+    if (output_row >= a.rows) continue;
+    write_output<kEpilogue>(a, tile, output, output_row, outside, [&](int row) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) sum += partial[(w * a.rows + output_row) * kTileRows + row];
+      return sum;
+    });
   }
 }
 

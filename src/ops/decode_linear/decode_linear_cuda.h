@@ -10,9 +10,15 @@
 // rows g and g + 8 of the mma are the same row of W at different k, and its columns n and n + 4 the same row
 // of x at those k. W needs no reshuffling, and the product no moves.
 //
+// 4-bit: every block reads an equal run of the matrix, groups of sixteen tiles one after the other. Where several
+// share a group, the block in which it begins adds up what the others have of it, which they leave in device memory
+// (shares): the blocks wait for each other, all must run at once. Without that memory blocks take whole groups.
+// (BF16 and FP8 lose more by meeting than by the last tiles' idle multiprocessors.)
+//
 // Launched dependently, and too large in shared memory for two blocks on a multiprocessor: a block starts
 // where one of the kernel before it ends, requests its first weights, prefetches more into the L2 cache, and
-// only then waits for the whole of that kernel. Sums run in a fixed order: results do not depend on timing.
+// only then waits for the whole of that kernel. Sums run in a fixed order, which depends on the number of
+// multiprocessors and not on timing.
 //
 // FP8 and 4-bit weights meet x in FP16: |norm(x)| must stay below 65,504 (larger values saturate).
 // Limits: rows 1 to 8; K a multiple of 64 (FP8, 4-bit: 128); N of 16 (8 for kSiluMul); x must fit in shared
@@ -35,6 +41,13 @@ enum class DecodeEpilogue : uint8_t {
   kLogits,       // float32 out
 };
 
+// A sum and whether it is there (upper half), per block of the grid, row of x and row of W that blocks share.
+// Zero before the first product; every product leaves zeros. For one product at a time.
+inline constexpr int kMaxDecodeRows = 8;
+inline constexpr int kMaxDecodeBlocks = 160;
+inline constexpr int kMaxShareRows = 256;
+inline constexpr int64_t kDecodeShares = int64_t{kMaxDecodeBlocks} * kMaxDecodeRows * kMaxShareRows;
+
 struct DecodeLinearArgs {
   const __nv_bfloat16* x = nullptr;
   int64_t x_stride = 0;
@@ -49,11 +62,10 @@ struct DecodeLinearArgs {
   int64_t out_stride = 0;
   int out_features = 0;  // N
   int in_features = 0;   // K
+  uint64_t* shares = nullptr;  // 4-bit: kDecodeShares; null: blocks take whole groups of tiles
   int prefetch_bytes =
       32 * 1024;  // of weights per block, into L2, before the wait, beside what the ring holds
 };
-
-inline constexpr int kMaxDecodeRows = 8;
 
 bool decode_linear_fits(WeightType type, int rows, int64_t out_features, int64_t in_features,
                         DecodeEpilogue epilogue);

@@ -1,7 +1,11 @@
-// decode_linear over 4-bit weights (int4_tiles.h). As in decode_linear_cuda.cu, but a window is one run of
-// bytes, and what a thread unpacks of rows g and g + 8 makes the mma's first operand in its usual order:
-// eight rows of x cost as much as one. The integers less their zero point are exact in FP16; their sums over
-// a group are scaled in float32.
+// decode_linear over 4-bit weights (int4_tiles.h). What a thread unpacks of rows g and g + 8 makes the mma's
+// first operand in its usual order: eight rows of x cost as much as one. The integers less their zero point
+// are exact in FP16; their sums over a group are scaled in float32.
+//
+// A producer warp fills a ring of stages by bulk copies, each a window of a group of sixteen tiles, one run of
+// bytes; sixteen warps take a tile each and keep its sums over the block's windows: they never wait for each
+// other. Groups of tiles are shared by blocks as decode_linear_parts.cuh has it.
+#include "device/cuda/bulk_copy.cuh"
 #include "device/cuda/launch.h"
 #include "ops/decode_linear/decode_linear_int4_cuda.h"
 #include "ops/decode_linear/decode_linear_parts.cuh"
@@ -14,96 +18,98 @@ namespace {
 using namespace decode_linear_parts;
 
 // Unpacking keeps a warp busy some four times as long as a window of the same bytes in BF16: twice the warps.
-constexpr int kWarps = 16;
-constexpr int kThreads = kWarps * 32;
-// Windows that a warp has requested ahead: as many as x leaves room for.
+constexpr int kWarps = kInt4GroupTiles;
+constexpr int kConsumers = kWarps * 32;
+constexpr int kThreads = kConsumers + 32;
+// Stages requested ahead: as many as x leaves room for.
 constexpr int kDeepRing = 6;
 constexpr int kShallowRing = 3;
+static_assert(kMaxShareRows >= kInt4GroupTiles * kTileRows);
 
 struct HalfEncoding {
   __device__ static uint4 encode(const float (&values)[kVector]) { return encode_half(values); }
 };
 
+constexpr int stage_bytes(int64_t group) {
+  return kInt4GroupTiles * int4_window_bytes(group);
+}
 size_t shared_bytes(int rows, int64_t in_features, int64_t group, int stages) {
-  return static_cast<size_t>(kWarps * stages * int4_window_bytes(group)) +
-         static_cast<size_t>(rows) * static_cast<size_t>(x_row_bytes(static_cast<int>(in_features))) +
-         2 * sizeof(float) * static_cast<size_t>(partial_floats(kWarps, rows));
+  return static_cast<size_t>(stages * (stage_bytes(group) + 2 * kBarrierBytes)) +
+         static_cast<size_t>(rows) * static_cast<size_t>(x_row_bytes(static_cast<int>(in_features)));
 }
 bool fits_shared(int rows, int64_t in_features, int64_t group, int stages) {
   return shared_bytes(rows, in_features, group, stages) + kStaticBytes <= kMaxShared;
 }
 
-// A warp's requests, tile after tile of its block, and its places in the ring.
-template <int kWindowBytes, int kStages>
-struct WindowStream {
-  const uint8_t* next;  // next request: this lane's first 16 bytes
-  int64_t tile_bytes;
-  uint64_t policy;
-  uint32_t ring;   // the warp's first place, an address in shared memory
-  uint32_t place;  // of the oldest window
-  int tile;        // of the next request
-  int left;        // windows of that tile not yet requested
-  int windows;     // of a tile, that this warp takes
+__device__ inline void meet_consumers() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+}
 
-  __device__ void start(const DecodeLinearArgs& a, const uint8_t* shared) {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int of_tile = a.in_features / kInt4WindowColumns;
-    tile_bytes = static_cast<int64_t>(of_tile) * kWindowBytes;
-    policy = streaming_policy();
-    ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) +
-           static_cast<uint32_t>(warp * kStages * kWindowBytes);
-    place = ring;
-    windows = (of_tile - warp + kWarps - 1) / kWarps;
-    tile = static_cast<int>(blockIdx.x);
-    aim(a);
+// The block's shared memory: stages, their barriers (full, then free), x.
+template <int kGroups, int kStages>
+struct Room {
+  static constexpr int kWindowBytes = kInt4WindowNibbleBytes + kGroups * kInt4GroupBytes;
+  static constexpr int kStageBytes = kInt4GroupTiles * kWindowBytes;
+  static constexpr int kXAt = kStages * (kStageBytes + 2 * kBarrierBytes);
+  uint32_t shared;
+  __device__ uint32_t stage(int i) const { return shared + static_cast<uint32_t>(i * kStageBytes); }
+  __device__ uint32_t full(int i) const {
+    return shared + static_cast<uint32_t>(kStages * kStageBytes + i * kBarrierBytes);
   }
-  __device__ void aim(const DecodeLinearArgs& a) {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    next = static_cast<const uint8_t*>(a.weight) + tile * tile_bytes + warp * kWindowBytes + lane * 16;
-    left = windows;
-  }
-  // Requests the next window, if there is one, where the oldest was.
-  __device__ void request(const DecodeLinearArgs& a, int tiles) {
-    constexpr int kHalf = kInt4WindowNibbleBytes / 2;
-    constexpr int kRest = (kWindowBytes - kInt4WindowNibbleBytes) / 16;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (left == 0 && tile < tiles) {
-      tile += static_cast<int>(gridDim.x);
-      if (tile < tiles) aim(a);
-    }
-    if (left > 0) {
-      const uint32_t to = place + static_cast<uint32_t>(lane) * 16;
-      copy_async(to, next, policy);
-      copy_async(to + kHalf, next + kHalf, policy);
-      if (lane < kRest) copy_async(to + 2 * kHalf, next + 2 * kHalf, policy);
-      next += kWarps * kWindowBytes;
-      --left;
-    }
-    commit_copies();
-    place = place == ring + (kStages - 1) * kWindowBytes ? ring : place + kWindowBytes;
-    // Keeps the place in a thread's own register, as decode_linear_cuda.cu does and for its reason.
-    asm volatile("" : "+r"(place));
-  }
+  __device__ uint32_t free(int i) const { return full(i) + kStages * kBarrierBytes; }
 };
 
-// What follows the windows in the ring, up to `budget` bytes of this block's tiles.
-template <int kWindowBytes, int kStages>
-__device__ void prefetch_tiles(const DecodeLinearArgs& a, int tiles, int budget) {
-  if (threadIdx.x != 0) return;
-  const int tile_bytes = a.in_features / kInt4WindowColumns * kWindowBytes;
-  int start = kStages * kWarps * kWindowBytes;
-  for (int tile = static_cast<int>(blockIdx.x); tile < tiles && budget > 0;
-       tile += static_cast<int>(gridDim.x)) {
-    const int bytes = min(budget & ~15, tile_bytes - start);
-    if (bytes > 0) {
-      prefetch_to_l2(static_cast<const uint8_t*>(a.weight) + static_cast<int64_t>(tile) * tile_bytes + start,
-                     bytes);
-      budget -= bytes;
-    }
-    start = max(0, start - tile_bytes);
+// By one thread: every window of the block's run, tile group after tile group; `ahead` of them before the ring has
+// been used once.
+template <int kGroups, int kStages>
+struct Producer {
+  using R = Room<kGroups, kStages>;
+  const uint8_t* weights;
+  int tiles, windows;
+  uint64_t policy;
+  int part, window;  // of the next request
+  int left;          // requests
+  RingPlace<kStages> place;
+
+  __device__ Producer(const DecodeLinearArgs& a, const Run& run, int matrix_tiles)
+      : weights(static_cast<const uint8_t*>(a.weight)),
+        tiles(matrix_tiles),
+        windows(run.windows),
+        policy(read_once_policy()),
+        part(run.begin / run.windows),
+        window(run.begin % run.windows),
+        left(run.end - run.begin) {}
+  __device__ void request(const R& room) {
+    const int first = part * kInt4GroupTiles;
+    const int bytes = static_cast<int>(int4_tiles_of_group(first, tiles)) * R::kWindowBytes;
+    barrier_expect(room.full(place.stage), bytes);
+    bulk_copy(room.stage(place.stage), weights + int4_window_index(first, window, tiles, windows) * R::kWindowBytes,
+              bytes, room.full(place.stage), policy);
+    place.advance();
+    --left;
+    if (++window < windows) return;
+    window = 0;
+    ++part;
   }
-}
+  __device__ void fill(const R& room) {
+    for (int i = 0; i < kStages && left > 0; ++i) request(room);
+  }
+  // What comes next into L2, up to so many bytes.
+  __device__ void prefetch(int bytes) const {
+    const int first = part * kInt4GroupTiles;
+    const int of_window = static_cast<int>(int4_tiles_of_group(first, tiles)) * R::kWindowBytes;
+    const int count = min(bytes & ~15, min(left, windows - window) * of_window);
+    if (left > 0 && count > 0)
+      prefetch_to_l2(weights + int4_window_index(first, window, tiles, windows) * R::kWindowBytes, count);
+  }
+  // The rest, as places become free.
+  __device__ void run_out(const R& room) {
+    while (left > 0) {
+      barrier_wait(room.free(place.stage), place.lap ^ 1);  // the ring has been filled once
+      request(room);
+    }
+  }
+};
 
 __device__ inline void multiply(float (&c)[4], uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3,
                                 uint32_t x0, uint32_t x1) {
@@ -153,61 +159,121 @@ __device__ inline void multiply_window(float (&sums)[4], uint32_t window, const 
   }
 }
 
-template <DecodeEpilogue kEpilogue, int kGroups, int kStages>
-__global__ void __launch_bounds__(kThreads, 1) decode_linear_int4_kernel(DecodeLinearArgs a) {
-  constexpr int kWindowBytes = kInt4WindowNibbleBytes + kGroups * kInt4GroupBytes;
-  extern __shared__ __align__(128) uint8_t shared[];
-  __shared__ float squares[kMaxDecodeRows][kWarps];
-  __shared__ uint4 zeros[1];
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int tiles = a.out_features / TileMap<kEpilogue>::kOutputs;
-  const int stride = x_row_bytes(a.in_features);
-  uint8_t* x_shared = shared + kWarps * kStages * kWindowBytes;
-  auto* partials = reinterpret_cast<float*>(x_shared + a.rows * stride);
+// This lane's outputs of a tile: rows g = lane / 4 and g + 8 (elements 0, 1 and 2, 3 of the sums) for rows 2·t, 2·t
+// + 1 of x. For kSiluMul rows g + 8 are of the up matrix: one output for each row of x.
+template <DecodeEpilogue kEpilogue>
+struct Outputs {
+  static constexpr bool kGated = kEpilogue == DecodeEpilogue::kSiluMul;
+  Outside outside[kGated ? 1 : 2][2];
 
-  WindowStream<kWindowBytes, kStages> weights;
-  weights.start(a, shared);
+  __device__ void load(const DecodeLinearArgs& a, int tile) {
+    if (tile * TileMap<kEpilogue>::kOutputs >= a.out_features) return;
 #pragma unroll
-  for (int stage = 0; stage < kStages; ++stage) weights.request(a, tiles);
-  prefetch_tiles<kWindowBytes, kStages>(a, tiles, a.prefetch_bytes);
-
-  // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is
-  // done.
-  cudaTriggerProgrammaticLaunchCompletion();
-  cudaGridDependencySynchronize();
-  if (threadIdx.x == 0) zeros[0] = {0, 0, 0, 0};
-  stage_x<HalfEncoding, kWarps>(a, x_shared, squares);
-
-  // Column lane / 4 of the mma is that row of x; beyond the batch it reads zeros, on the same path.
-  const int row = lane / 4;
-  const bool in_batch = row < a.rows;
-  const uint8_t* x = x_shared + row * stride + warp * kInt4WindowColumns * 2 + lane % 4 * 16;
-  const int x_step = kWarps * kInt4WindowColumns * 2;
-  int parity = 0;
-  for (int tile = static_cast<int>(blockIdx.x); tile < tiles;
-       tile += static_cast<int>(gridDim.x), parity ^= 1) {
-    const Outside outside = load_outside<false, kEpilogue>(a, tile);
-    float sums[4] = {};
-    for (int window = 0; window < weights.windows; ++window) {
-      wait_for_oldest_copy<kStages>();
-      __syncwarp();  // other lanes' copies, too
-      multiply_window<kGroups>(sums, weights.place,
-                               in_batch ? x + window * x_step : reinterpret_cast<const uint8_t*>(zeros));
-      __syncwarp();  // all have read: the place may be overwritten
-      weights.request(a, tiles);
+    for (int half = 0; half < (kGated ? 1 : 2); ++half) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        outside[half][j] = load_outside<false, kEpilogue>(a, tile, lane_row() + half * 8, x_row(j));
     }
-    float* partial = partials + parity * partial_floats(kWarps, a.rows);
+  }
+  __device__ void write(const DecodeLinearArgs& a, int tile, const float (&sums)[4]) const {
+    if (tile * TileMap<kEpilogue>::kOutputs >= a.out_features) return;
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const int r = 2 * (lane % 4) + j;
-      if (r < a.rows) {
-        partial[(warp * a.rows + r) * kTileRows + lane / 4] = sums[j];
-        partial[(warp * a.rows + r) * kTileRows + lane / 4 + 8] = sums[2 + j];
+    for (int half = 0; half < (kGated ? 1 : 2); ++half) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (x_row(j) >= a.rows) continue;
+        write_output<kEpilogue>(a, tile, lane_row() + half * 8, x_row(j), outside[half][j],
+                                [&](int row) { return row < 8 ? sums[j] : sums[2 + j]; });
       }
     }
+  }
+  __device__ static int lane_row() { return static_cast<int>(threadIdx.x) % 32 / 4; }
+  __device__ static int x_row(int j) { return static_cast<int>(threadIdx.x) % 4 * 2 + j; }
+};
+
+// visit(element, row of x, row of the tile) for this lane's sums within the batch.
+template <typename Visit>
+__device__ inline void for_sums(const DecodeLinearArgs& a, Visit&& visit) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const int r = lane % 4 * 2 + e % 2;
+    if (r < a.rows) visit(e, r, lane / 4 + e / 2 * 8);
+  }
+}
+
+// One warp: its tile of every group of tiles in the block's run.
+template <DecodeEpilogue kEpilogue, int kGroups, int kStages>
+__device__ inline void consume(const DecodeLinearArgs& a, const Run& run, const Room<kGroups, kStages>& room,
+                               const uint8_t* x_shared) {
+  using R = Room<kGroups, kStages>;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  // Column lane / 4 of the mma is that row of x; beyond the batch it is the first again, and not stored.
+  const uint8_t* x = x_shared + (lane / 4 < a.rows ? lane / 4 : 0) * x_row_bytes(a.in_features) + lane % 4 * 16;
+  RingPlace<kStages> place;
+  int part = run.begin / run.windows;
+  int window = run.begin % run.windows;
+  for (int next = run.begin; next < run.end; ++part, window = 0) {
+    const bool begins = window == 0;
+    const int tile = part * kInt4GroupTiles + warp;
+    const int count = min(run.windows - window, run.end - next);
+    Outputs<kEpilogue> outputs;
+    if (begins) outputs.load(a, tile);
+    float sums[4] = {};
+    const uint8_t* x_window = x + window * kInt4WindowColumns * 2;
+    for (int i = 0; i < count; ++i, x_window += kInt4WindowColumns * 2) {
+      barrier_wait(room.full(place.stage), place.lap);
+      multiply_window<kGroups>(sums, room.stage(place.stage) + static_cast<uint32_t>(warp * R::kWindowBytes),
+                               x_window);
+      __syncwarp();  // all have read: the place may be overwritten
+      if (lane == 0) arrive(room.free(place.stage));
+      place.advance();
+    }
+    next += count;
+    if (!begins) {
+      for_sums(a, [&](int e, int r, int row) { leave_share(a, r, warp * kTileRows + row, sums[e]); });
+      continue;
+    }
+    if (window + count < run.windows)
+      for_sums(a, [&](int e, int r, int row) { sums[e] += take_shares(a, run, part, r, warp * kTileRows + row); });
+    outputs.write(a, tile, sums);
+  }
+}
+
+template <DecodeEpilogue kEpilogue, int kGroups, int kStages>
+__global__ void __launch_bounds__(kThreads, 1) decode_linear_int4_kernel(DecodeLinearArgs a) {
+  using R = Room<kGroups, kStages>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ float squares[kMaxDecodeRows][kWarps];
+  const int tiles = a.out_features / TileMap<kEpilogue>::kOutputs;
+  const Run run(a, (tiles + kInt4GroupTiles - 1) / kInt4GroupTiles, a.in_features / kInt4WindowColumns);
+  const R room = {static_cast<uint32_t>(__cvta_generic_to_shared(shared))};
+  uint8_t* x_shared = shared + R::kXAt;
+  if (threadIdx.x >= kConsumers) {
+    Producer<kGroups, kStages> producer(a, run, tiles);
+    const bool works = threadIdx.x == kConsumers;
+    if (works) {
+      for (int stage = 0; stage < kStages; ++stage) {
+        barrier_init(room.full(stage), 1);
+        barrier_init(room.free(stage), kWarps);
+      }
+      publish_barriers();
+      producer.fill(room);
+      producer.prefetch(a.prefetch_bytes);
+    }
     __syncthreads();
-    finish_tile<kEpilogue, kWarps>(a, partial, tile, outside);
+    // At once: as the next kernel's blocks find no room beside these, each starts on a multiprocessor that is
+    // done.
+    cudaTriggerProgrammaticLaunchCompletion();
+    if (works) producer.run_out(room);
+  } else {
+    const NormWeights norm_weights = load_norm_weights<kWarps>(a);
+    __syncthreads();
+    cudaTriggerProgrammaticLaunchCompletion();
+    cudaGridDependencySynchronize();
+    stage_x<HalfEncoding, kWarps>(a, norm_weights, x_shared, squares, [] { meet_consumers(); });
+    consume<kEpilogue, kGroups, kStages>(a, run, room, x_shared);
   }
 }
 
@@ -253,14 +319,16 @@ void prepare_decode_linear_int4() {
 }
 
 void decode_linear_int4(const CudaStream& stream, DecodeEpilogue epilogue, const DecodeLinearArgs& args) {
+  constexpr int kFewestWindows = 4;  // of a block
   const int tiles = args.out_features / (epilogue == DecodeEpilogue::kSiluMul ? 8 : 16);
+  const int parts = (tiles + kInt4GroupTiles - 1) / kInt4GroupTiles;
   const bool deep = args.group == 128 && fits_shared(args.rows, args.in_features, args.group, kDeepRing);
-  const LaunchShape shape = {.grid = dim3(static_cast<unsigned>(std::min(tiles, multiprocessors()))),
-                             .block = dim3(kThreads),
-                             .shared_bytes = std::max(shared_bytes(args.rows, args.in_features, args.group,
-                                                                   deep ? kDeepRing : kShallowRing),
-                                                      kExclusiveBytes),
-                             .dependent = true};
+  const LaunchShape shape = {
+      .grid = dim3(grid_of(args, parts, args.in_features / kInt4WindowColumns, kFewestWindows)),
+      .block = dim3(kThreads),
+      .shared_bytes = std::max(
+          shared_bytes(args.rows, args.in_features, args.group, deep ? kDeepRing : kShallowRing), kExclusiveBytes),
+      .dependent = true};
   for_kernel(epilogue, args.group, deep, [&](auto* kernel) { launch(stream.get(), shape, kernel, args); });
 }
 

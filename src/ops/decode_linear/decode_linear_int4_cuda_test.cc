@@ -1,4 +1,7 @@
 // decode_linear over 4-bit weights, against float64 of what the integers mean.
+#include <algorithm>
+#include <optional>
+
 #include "device/cuda/gpu_test.h"
 #include "ops/decode_linear/decode_linear_cuda.h"
 #include "ops/gpu_values.h"
@@ -61,9 +64,11 @@ class DecodeLinearInt4Cuda : public GpuTest {
  protected:
   void SetUp() override {
     GpuTest::SetUp();
-    if (!IsSkipped()) prepare_decode_linear();
+    if (IsSkipped()) return;
+    prepare_decode_linear();
+    shares_.emplace(std::vector<uint64_t>(kDecodeShares, 0));
   }
-  std::vector<double> run(const Inputs& k, const Int4Matrix& weight, int prefetch_bytes) {
+  std::vector<double> run(const Inputs& k, const Int4Matrix& weight, int prefetch_bytes, bool whole_groups = false) {
     const Case& c = k.c;
     const auto x = to_device(k.x), norm = to_device(k.norm), bias = to_device(k.bias);
     const DeviceArray<__nv_bfloat16> poisoned(static_cast<size_t>(c.rows * c.out));
@@ -82,10 +87,16 @@ class DecodeLinearInt4Cuda : public GpuTest {
                    .out_stride = c.out,
                    .out_features = c.out,
                    .in_features = c.in,
+                   .shares = whole_groups ? nullptr : shares_->data(),
                    .prefetch_bytes = prefetch_bytes});
     finish();
+    const std::vector<uint64_t> shares = shares_->host();
+    EXPECT_TRUE(std::all_of(shares.begin(), shares.end(), [](uint64_t s) { return s == 0; }));
     return to_doubles(out.host());
   }
+
+ private:
+  std::optional<DeviceArray<uint64_t>> shares_;
 };
 
 TEST_F(DecodeLinearInt4Cuda, AgreesWithFloat64) {
@@ -96,14 +107,17 @@ TEST_F(DecodeLinearInt4Cuda, AgreesWithFloat64) {
         Case{E::kStore, 8, 48, 3072, 128, false}, Case{E::kAddResidual, 1, 4096, 1024, 128, false},
         Case{E::kAddResidual, 5, 576, 1536, 32, false}, Case{E::kAddResidual, 2, 160, 25600, 128, false},
         Case{E::kSiluMul, 1, 2120, 640, 128, true}, Case{E::kSiluMul, 8, 136, 4096, 64, true},
-        Case{E::kSiluMul, 4, 64, 5120, 32, true}}) {
+        Case{E::kSiluMul, 4, 64, 5120, 32, true}, Case{E::kStore, 7, 48, 256, 128, true},
+        Case{E::kAddResidual, 3, 4352, 640, 64, false}}) {
     const Inputs k(random, c);
     const Int4OnDevice weight(stream(), k.weight, c.epilogue == E::kSiluMul);
     const std::vector<double> out = run(k, weight.matrix(), 32 * 1024);
     // x is rounded once to FP16 after the norm, the result once to BF16.
-    EXPECT_LE(relative_distance(out, k.reference()), kBf16Epsilon)
-        << "epilogue " << static_cast<int>(c.epilogue) << ", " << c.rows << " rows of " << c.out << " x "
-        << c.in << ", group " << c.group;
+    SCOPED_TRACE(::testing::Message() << "epilogue " << static_cast<int>(c.epilogue) << ", " << c.rows
+                                      << " rows of " << c.out << " x " << c.in << ", group " << c.group);
+    const std::vector<double> reference = k.reference();
+    EXPECT_LE(relative_distance(out, reference), kBf16Epsilon);
+    EXPECT_LE(relative_distance(run(k, weight.matrix(), 0, /*whole_groups=*/true), reference), kBf16Epsilon);
     // How far ahead the kernel reaches changes no bit.
     EXPECT_EQ(out, run(k, weight.matrix(), 0));
     EXPECT_EQ(out, run(k, weight.matrix(), 1 << 20));

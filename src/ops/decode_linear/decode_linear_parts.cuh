@@ -5,6 +5,8 @@
 
 #include <cuda_fp16.h>
 
+#include <algorithm>
+
 #include "device/cuda/cuda_status.h"
 #include "ops/bf16_vector.cuh"
 #include "ops/decode_linear/decode_linear_cuda.h"
@@ -82,55 +84,159 @@ struct TileMap {
   }
 };
 
-// Puts norm(x) into shared memory, vector by vector as Encoding has it. Each thread keeps to its own elements
-// until the last barrier.
+// A block's run of the matrix, in windows: those of a part of it (a tile, a group of tiles) lie one after the
+// other, then come the next part's.
+struct Run {
+  int parts;
+  int windows;  // of a part
+  int begin, end;
+
+  __device__ Run(const DecodeLinearArgs& a, int matrix_parts, int windows_of_part)
+      : parts(matrix_parts),
+        windows(windows_of_part),
+        begin(first(a, static_cast<int>(blockIdx.x))),
+        end(first(a, static_cast<int>(blockIdx.x) + 1)) {}
+  __device__ int first(const DecodeLinearArgs& a, int block) const {
+    // 32 bits: grid_of() sees to it, and the kernel begins with these divisions.
+    const auto pieces = static_cast<unsigned>(a.shares == nullptr ? parts : parts * windows);
+    const auto piece = static_cast<int>(pieces * static_cast<unsigned>(block) / gridDim.x);
+    return a.shares == nullptr ? piece * windows : piece;
+  }
+};
+
+// Where a block leaves its sums of the part that began in an earlier one: [row of x][row of the part].
+__device__ inline uint64_t* share_of(const DecodeLinearArgs& a, int block, int r, int row) {
+  return a.shares + (block * kMaxDecodeRows + r) * kMaxShareRows + row;
+}
+__device__ inline void leave_share(const DecodeLinearArgs& a, int r, int row, float sum) {
+  const uint64_t there = uint64_t{1} << 32 | __float_as_uint(sum);
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(share_of(a, static_cast<int>(blockIdx.x), r, row)),
+               "l"(there)
+               : "memory");
+}
+__device__ inline uint64_t look_for_share(const uint64_t* place) {
+  uint64_t found;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(found) : "l"(place) : "memory");
+  return found;
+}
+// What later blocks have of a part that this block's run begins and does not end, in their order. Sum and
+// presence are one word: no other order of memory is needed. Makes ready for the next product.
+__device__ inline float take_shares(const DecodeLinearArgs& a, const Run& run, int part, int r, int row) {
+  constexpr int kAtOnce = 8;
+  float sum = 0;
+  const int end = (part + 1) * run.windows;
+  for (int block = static_cast<int>(blockIdx.x) + 1; run.first(a, block) < end; block += kAtOnce) {
+    uint64_t found[kAtOnce];
+    bool there[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      there[i] = block + i < static_cast<int>(gridDim.x) && run.first(a, block + i) < end;
+      if (there[i]) found[i] = look_for_share(share_of(a, block + i, r, row));
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (!there[i]) break;
+      uint64_t* place = share_of(a, block + i, r, row);
+      while (found[i] == 0) found[i] = look_for_share(place);
+      *place = 0;
+      sum += __uint_as_float(static_cast<uint32_t>(found[i]));
+    }
+  }
+  return sum;
+}
+
+// The weights of the norm that a thread needs first, requested before the kernel that makes x has ended: no
+// kernel writes them.
+constexpr int kNormVectors = 2;
+struct NormWeights {
+  Bf16Vector vectors[kNormVectors];
+};
+template <int kWarps>
+__device__ inline NormWeights load_norm_weights(const DecodeLinearArgs& a) {
+  NormWeights weights;
+  if (a.norm_weight == nullptr) return weights;
+#pragma unroll
+  for (int i = 0; i < kNormVectors; ++i) {
+    const int v = i * kWarps * 32 + static_cast<int>(threadIdx.x);
+    if (v < a.in_features / kVector) weights.vectors[i] = load_vector(a.norm_weight + v * kVector);
+  }
+  return weights;
+}
+
+// Norms a thread's own vectors of one row, which lie in shared memory as they came.
 template <typename Encoding, int kWarps>
-__device__ inline void stage_x(const DecodeLinearArgs& a, uint8_t* x_shared, float (*sums)[kWarps]) {
+__device__ inline void norm_row(const DecodeLinearArgs& a, const NormWeights& weights, uint8_t* row, float scale) {
+  const auto norm = [&](int v, const Bf16Vector& weight_vector) {
+    auto* place = reinterpret_cast<uint4*>(row + v * 16);
+    float values[kVector];
+    float weight[kVector];
+    to_floats(load_vector(reinterpret_cast<const __nv_bfloat16*>(place)), values);
+    to_floats(weight_vector, weight);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) values[j] *= scale * weight[j];
+    *place = Encoding::encode(values);
+  };
+  const int vectors = a.in_features / kVector;
+  int v = static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int i = 0; i < kNormVectors; ++i, v += kWarps * 32) {
+    if (v < vectors) norm(v, weights.vectors[i]);
+  }
+  for (; v < vectors; v += kWarps * 32) norm(v, load_vector(a.norm_weight + v * kVector));
+}
+
+// Puts norm(x) into shared memory, vector by vector as Encoding has it. Each thread keeps to its own elements
+// until the last barrier. meet(): a barrier of the kWarps warps that take part.
+template <typename Encoding, int kWarps, typename Meet>
+__device__ inline void stage_x(const DecodeLinearArgs& a, const NormWeights& weights, uint8_t* x_shared,
+                               float (*sums)[kWarps], Meet&& meet) {
   constexpr int kThreads = kWarps * 32;
+  constexpr int kAtOnce = 4;  // loads of a thread on their way together
   const int stride = x_row_bytes(a.in_features);
   const int vectors = a.in_features / kVector;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   for (int r = 0; r < a.rows; ++r) {
     float sum = 0;
-    for (int v = static_cast<int>(threadIdx.x); v < vectors; v += kThreads) {
-      const Bf16Vector raw = load_vector(a.x + r * a.x_stride + v * kVector);
-      float values[kVector];
-      to_floats(raw, values);
+    for (int first = static_cast<int>(threadIdx.x); first < vectors; first += kAtOnce * kThreads) {
+      Bf16Vector raw[kAtOnce];
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) sum += values[j] * values[j];
-      // As it came if it is to be normed yet.
-      const uint4 packed =
-          a.norm_weight == nullptr ? Encoding::encode(values) : *reinterpret_cast<const uint4*>(&raw);
-      *reinterpret_cast<uint4*>(x_shared + r * stride + v * 16) = packed;
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int v = first + i * kThreads;
+        if (v < vectors) raw[i] = load_vector(a.x + r * a.x_stride + v * kVector);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int v = first + i * kThreads;
+        if (v >= vectors) break;
+        float values[kVector];
+        to_floats(raw[i], values);
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) sum += values[j] * values[j];
+        // As it came if it is to be normed yet.
+        const uint4 packed =
+            a.norm_weight == nullptr ? Encoding::encode(values) : *reinterpret_cast<const uint4*>(&raw[i]);
+        *reinterpret_cast<uint4*>(x_shared + r * stride + v * 16) = packed;
+      }
     }
     if (a.norm_weight != nullptr) {
       sum = lane_sum<32>(sum);
       if (threadIdx.x % 32 == 0) sums[r][warp] = sum;
     }
   }
-  __syncthreads();
+  meet();
   if (a.norm_weight == nullptr) return;
   for (int r = 0; r < a.rows; ++r) {
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) sum += sums[r][w];
     const float scale = rsqrtf(sum / static_cast<float>(a.in_features) + a.epsilon);
-    for (int v = static_cast<int>(threadIdx.x); v < vectors; v += kThreads) {
-      auto* place = reinterpret_cast<uint4*>(x_shared + r * stride + v * 16);
-      float values[kVector];
-      float weight[kVector];
-      to_floats(load_vector(reinterpret_cast<const __nv_bfloat16*>(place)), values);
-      to_floats(load_vector(a.norm_weight + v * kVector), weight);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) values[j] *= scale * weight[j];
-      *place = Encoding::encode(values);
-    }
+    norm_row<Encoding, kWarps>(a, weights, x_shared + r * stride, scale);
   }
-  __syncthreads();
+  meet();
 }
 
-// What a thread needs of memory to finish a tile, loaded when the tile begins. Thread i has output i %
-// kOutputs of batch row i / kOutputs.
+// What a thread needs of memory to finish an output, loaded before the sums are there: output i of a tile for
+// row r of x.
 struct Outside {
   float added = 0;     // bias or residual
   float scale = 1;     // of its row of W
@@ -138,10 +244,8 @@ struct Outside {
 };
 
 template <bool kRowScales, DecodeEpilogue kEpilogue>
-__device__ inline Outside load_outside(const DecodeLinearArgs& a, int tile) {
+__device__ inline Outside load_outside(const DecodeLinearArgs& a, int tile, int i, int r) {
   using Map = TileMap<kEpilogue>;
-  const int i = static_cast<int>(threadIdx.x) % Map::kOutputs;
-  const int r = static_cast<int>(threadIdx.x) / Map::kOutputs;
   const int feature = tile * Map::kOutputs + i;
   Outside outside;
   if (r >= a.rows) return outside;
@@ -159,21 +263,11 @@ __device__ inline Outside load_outside(const DecodeLinearArgs& a, int tile) {
   return outside;
 }
 
-// Adds up the warps' shares of a tile and writes its outputs.
-template <DecodeEpilogue kEpilogue, int kWarps>
-__device__ inline void finish_tile(const DecodeLinearArgs& a, const float* partial, int tile,
-                                   const Outside& outside) {
-  using Map = TileMap<kEpilogue>;
-  const int i = static_cast<int>(threadIdx.x) % Map::kOutputs;
-  const int r = static_cast<int>(threadIdx.x) / Map::kOutputs;
-  if (r >= a.rows) return;
-  const auto total = [&](int row) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += partial[(w * a.rows + r) * kTileRows + row];
-    return sum;
-  };
-  const int64_t place = r * a.out_stride + tile * Map::kOutputs + i;
+// Writes output i of a tile for row r of x. total(row): the sum of that row of the tile.
+template <DecodeEpilogue kEpilogue, typename Total>
+__device__ inline void write_output(const DecodeLinearArgs& a, int tile, int i, int r, const Outside& outside,
+                                    Total&& total) {
+  const int64_t place = r * a.out_stride + tile * TileMap<kEpilogue>::kOutputs + i;
   const float value = total(i) * outside.scale;
   if constexpr (kEpilogue == DecodeEpilogue::kSiluMul) {
     const float up = total(i + 8) * outside.up_scale;
@@ -191,6 +285,13 @@ inline int multiprocessors() {
   CRIBLE_CUDA_CHECK(cudaGetDevice(&device));
   CRIBLE_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
   return count;
+}
+
+// Blocks of a product: `fewest` windows or more for each.
+inline unsigned grid_of(const DecodeLinearArgs& a, int parts, int windows, int fewest) {
+  CHECK(int64_t{parts} * windows * kMaxDecodeBlocks < int64_t{1} << 31, "{} x {} windows", parts, windows);
+  const int most = a.shares == nullptr ? parts : std::max(1, parts * windows / fewest);
+  return static_cast<unsigned>(std::min({most, multiprocessors(), kMaxDecodeBlocks}));
 }
 
 }  // namespace crible::cuda::decode_linear_parts

@@ -26,7 +26,8 @@ __device__ inline TileHalf half_of(const Int4Matrix& m, int64_t row) {
 }
 __device__ inline uint8_t* window_of(const Int4Matrix& m, int64_t tile, int64_t window) {
   const int bytes = kInt4WindowNibbleBytes + kInt4GroupBytes * (kInt4WindowColumns / m.group);
-  return m.tiles + (tile * (m.columns / kInt4WindowColumns) + window) * bytes;
+  return m.tiles +
+         int4_window_index(tile, window, m.rows / kInt4TileRows, m.columns / kInt4WindowColumns) * bytes;
 }
 
 // Where AWQ puts output i of a word's eight.

@@ -12,7 +12,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "model/cuda/decode_graphs.h"
 #include "model/cuda/decoder.h"
-#include "ops/matmul/int4_rows_cuda.h"
+#include "ops/matmul/int4_matmul_cuda.h"
 
 namespace crible::cuda {
 
@@ -64,8 +64,7 @@ class GpuBench {
   Status prefill(int64_t tokens, int64_t cached, const char* what);
   Result<DecodeGraphs> graphs(DecodePath path) const;
   Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
-  Status int4_rows_alone(const char* name, Int4RowsEpilogue epilogue,
-                         const DeviceMatrix DecoderLayer::*matrix);
+  Status int4_alone(const char* name, Int4Epilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
   Status attention_alone(int64_t context);
   // The time of one of `enqueue`, which runs once a layer.
   Status over_layers(const std::string& what, const Floor& of_one,

@@ -7,6 +7,8 @@
 #include "model/cuda/gpu_bench/bench.h"
 #include "model/cuda/gpu_bench/host_step.h"
 #include "ops/decode_attention/decode_attention_cuda.h"
+#include "ops/fill_random/fill_random_cuda.h"
+#include "ops/matmul/int4_arrange_cuda.h"
 #include "ops/rope/rope.h"
 
 namespace crible::cuda {
@@ -17,6 +19,9 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
   CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(first.columns * 2));
   CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(first.rows * 4));
+  CRIBLE_TRY(const DeviceBuffer shares, DeviceBuffer::allocate(kDecodeShares * 8));
+  CRIBLE_CUDA_RETURN_IF_ERROR(
+      cudaMemsetAsync(shares.data(), 0, static_cast<size_t>(shares.bytes()), stream_.get()));
   CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
                for (const DecoderLayer& layer : weights_->layers()) {
                  const DeviceMatrix& m = layer.*matrix;
@@ -34,7 +39,8 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
                                 .out = out.data(),
                                 .out_stride = outputs,
                                 .out_features = static_cast<int>(outputs),
-                                .in_features = static_cast<int>(m.columns)});
+                                .in_features = static_cast<int>(m.columns),
+                                .shares = shares.as<uint64_t>()});
                }
                return Status();
              }));
@@ -45,24 +51,35 @@ Status GpuBench::linear_alone(const char* name, DecodeEpilogue epilogue,
   return {};
 }
 
-Status GpuBench::int4_rows_alone(const char* name, Int4RowsEpilogue epilogue,
-                                 const DeviceMatrix DecoderLayer::*matrix) {
+Status GpuBench::int4_alone(const char* name, Int4Epilogue epilogue,
+                            const DeviceMatrix DecoderLayer::*matrix) {
+  constexpr int64_t kMostRows = 512;
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
-  CRIBLE_TRY(const DeviceBuffer x, DeviceBuffer::allocate(kMaxInt4Rows * first.columns * 2));
-  CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(kMaxInt4Rows * first.rows * 2));
-  for (const int64_t rows : {8, 16, 32, 64}) {
+  const int64_t outputs = epilogue == Int4Epilogue::kSiluMul ? first.rows / 2 : first.rows;
+  CRIBLE_TRY(const DeviceBuffer x,
+             DeviceBuffer::allocate(arranged_bytes(kMostRows, first.columns, kLargestInt4Block)));
+  CRIBLE_TRY(const DeviceBuffer out, DeviceBuffer::allocate(kMostRows * outputs * 2));
+  CRIBLE_TRY(const DeviceBuffer counters, DeviceBuffer::allocate(kInt4Counters * 4));
+  CRIBLE_TRY(const DeviceBuffer sums, DeviceBuffer::allocate(kInt4SumBytes));
+  fill_random(stream_, x.as<__nv_bfloat16>(), x.bytes() / 2, 3, 0.0f, 1.0f);
+  fill_random(stream_, out.as<__nv_bfloat16>(), out.bytes() / 2, 4, 0.0f, 1.0f);
+  CRIBLE_CUDA_RETURN_IF_ERROR(
+      cudaMemsetAsync(counters.data(), 0, static_cast<size_t>(counters.bytes()), stream_.get()));
+  for (const int64_t rows : {1, 8, 16, 32, 64, 128, 256, 512}) {
     CRIBLE_TRY(const CudaGraph graph, CudaGraph::capture(stream_, [&] {
                  for (const DecoderLayer& layer : weights_->layers()) {
-                   int4_rows(stream_, epilogue,
-                             {.x = x.as<__nv_bfloat16>(),
-                              .rows = rows,
-                              .weight = (layer.*matrix).int4(),
-                              .out = out.as<__nv_bfloat16>(),
-                              .out_stride = first.rows});
+                   int4_matmul(stream_, epilogue,
+                               {.x = x.data(),
+                                .rows = rows,
+                                .block = int4_block_rows(rows),
+                                .weight = (layer.*matrix).int4(),
+                                .out = out.as<__nv_bfloat16>(),
+                                .out_stride = outputs,
+                                .meeting = {.counters = counters.as<int>(), .sums = sums.data()}});
                  }
                  return Status();
                }));
-    CRIBLE_TRY(const double ms, time_ms(5, [&] { return graph.launch(stream_); }));
+    CRIBLE_TRY(const double ms, time_ms(3, [&] { return graph.launch(stream_); }));
     const auto layers = static_cast<double>(weights_->shape().layers);
     report(fmt::format("{}, {} rows at once", name, rows), ms,
            {.bytes = layers * static_cast<double>(first.bytes()),
@@ -115,9 +132,10 @@ Status GpuBench::sweep() {
   CRIBLE_RETURN_IF_ERROR(linear_alone("gate_up", DecodeEpilogue::kSiluMul, &DecoderLayer::gate_up));
   CRIBLE_RETURN_IF_ERROR(linear_alone("down", DecodeEpilogue::kAddResidual, &DecoderLayer::down));
   if (weights_->type() == WeightType::kInt4) {
-    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("qkv", Int4RowsEpilogue::kStore, &DecoderLayer::qkv));
-    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("gate_up", Int4RowsEpilogue::kSiluMul, &DecoderLayer::gate_up));
-    CRIBLE_RETURN_IF_ERROR(int4_rows_alone("down", Int4RowsEpilogue::kAddResidual, &DecoderLayer::down));
+    CRIBLE_RETURN_IF_ERROR(int4_alone("qkv", Int4Epilogue::kStore, &DecoderLayer::qkv));
+    CRIBLE_RETURN_IF_ERROR(int4_alone("output", Int4Epilogue::kAddResidual, &DecoderLayer::output));
+    CRIBLE_RETURN_IF_ERROR(int4_alone("gate_up", Int4Epilogue::kSiluMul, &DecoderLayer::gate_up));
+    CRIBLE_RETURN_IF_ERROR(int4_alone("down", Int4Epilogue::kAddResidual, &DecoderLayer::down));
   }
   for (const int64_t context : {1024, 16384}) CRIBLE_RETURN_IF_ERROR(attention_alone(context));
   CRIBLE_TRY(DecodeGraphs best, graphs(DecodePath::kBest));
