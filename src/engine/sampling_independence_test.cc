@@ -259,5 +259,37 @@ TEST(SamplingIndependence, HoldsForEveryOptionOverRandomHistories) {
   EXPECT_GT(hit_tokens, 1000);
 }
 
+// Steps launched while one was under way, of one sequence of 30 tokens: a prompt's, then one for each but the first.
+int64_t steps_ahead(const SamplingParams& sampling) {
+  EngineConfig config;
+  config.device_memory_bytes = 64 * kMiB;
+  config.threads = 1;
+  auto engine = Engine::create(
+      std::make_unique<CpuRunner>(std::make_unique<HashModel>(), one_thread(), CpuRunner::Pace::kAhead), config);
+  EXPECT_TRUE(engine) << engine.error().message;
+  EngineRequest request{.prompt = {1, 2, 3}, .sampling = sampling};
+  request.sampling.max_tokens = 30;
+  request.sampling.ignore_eos = true;
+  request.on_output = [](const TokenOutput&) {};
+  EXPECT_TRUE(admit(request, {.vocabulary = kHashVocabulary, .max_sequence_tokens = kHashContext}));
+  (*engine)->add(make_sequences(SeqId{1}, std::move(request), 0, 16));
+  while ((*engine)->has_work()) {
+    EXPECT_TRUE((*engine)->step());
+    (*engine)->deliver();
+  }
+  EXPECT_EQ((*engine)->stats().steps, 30);
+  return (*engine)->stats().steps_ahead;
+}
+
+TEST(SamplingIndependence, OnlyWhatNeedsTheLastTokenHoldsUpTheNextStep) {
+  ASSERT_TRUE(init_log("error"));
+  EXPECT_EQ(steps_ahead({}), 29);
+  EXPECT_EQ(steps_ahead({.repetition_penalty = 1.2f, .presence_penalty = 0.5f, .frequency_penalty = 0.5f}), 29);
+  EXPECT_EQ(steps_ahead({.logit_bias = {{5, 3.0f}}, .min_tokens = 10, .stop_token_ids = {7}, .logprobs = 3}), 29);
+  EXPECT_EQ(steps_ahead({.dry = {.multiplier = 2.0f, .base = 1.5f, .allowed_length = 1, .range = -1}}), 0);
+  // Its prompt alone is scored.
+  EXPECT_EQ(steps_ahead({.prompt_logprobs = 1}), 28);
+}
+
 }  // namespace
 }  // namespace crible

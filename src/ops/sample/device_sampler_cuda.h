@@ -2,8 +2,10 @@
 // log-probabilities back. Everything goes through one stream, in this order for every step:
 //   send() · enqueue() · fetch_async() · (the caller waits) · the results that fetch_async() named
 // Step N + 1 may be sent, enqueued and fetched while the results of N are read: there are two sets of staging
-// and of results. Allocates nothing and does not wait for the GPU, but for staging still being copied two
-// steps later. Owned and used by one thread.
+// and of results. The histories of penalties stay on the device, which counts in them what it draws
+// (history_slots.h); what else depends on the last token (DRY) must be known when a row is sent. Allocates
+// nothing and does not wait for the GPU, but for staging still being copied two steps later. Owned and used by
+// one thread.
 #pragma once
 
 #include <array>
