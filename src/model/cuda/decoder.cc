@@ -239,7 +239,8 @@ Status Decoder::head(const CudaStream& stream, const DeviceStep& step, float* lo
                                          .weight = matrix.data,
                                          .out_features = matrix.rows,
                                          .in_features = matrix.columns,
-                                         .out = logits});
+                                         .out = logits,
+                                         .settled_weight = true});
 }
 
 bool Decoder::fused_fits(int64_t rows) const {

@@ -120,7 +120,8 @@ MatmulArgs MatrixProducts::product_of(const DeviceMatrix& matrix, const __nv_bfl
           .in_features = matrix.columns,
           .out = out,
           .accumulate = accumulate,
-          .fast_sums = fp8 && matrix.group == 0};
+          .fast_sums = fp8 && matrix.group == 0,
+          .settled_weight = true};
 }
 
 void MatrixProducts::norm(const CudaStream& stream, RmsNormArgs args, const DeviceMatrix& next) const {

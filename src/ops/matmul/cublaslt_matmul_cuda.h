@@ -9,7 +9,6 @@
 #include <cstring>
 #include <functional>
 #include <map>
-#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -36,8 +35,8 @@ inline int bucket_of(int64_t rows) {
 // What a chosen algorithm depends on, beside the bucket of rows.
 using ShapeKey = std::tuple<WeightType, bool, OutputType, int64_t, int64_t, int64_t, bool, bool>;
 inline ShapeKey key_of(const MatmulArgs& a) {
-  return {a.type, a.block_scales, a.out_type, a.out_features, a.out_stride, a.in_features, a.accumulate,
-          a.fast_sums};
+  return {a.type,       a.block_scales, a.out_type,   a.out_features,
+          a.out_stride, a.in_features,  a.accumulate, a.fast_sums};
 }
 
 // cuBLASLt counts columns first: out as [N, rows] = (W as [K, N])ᵀ · (x as [K, rows]).
@@ -128,15 +127,23 @@ struct Matmul::Impl {
                            "multiply");
   }
 
-  // cuBLASLt's kCandidates best guesses, and the tiled products. splits: whether parts of K may be summed apart.
+  // cuBLASLt's kCandidates best guesses, and the tiled products. splits: whether parts of K may be summed
+  // apart.
   Result<std::vector<ProductChoice>> candidates(const MatmulArgs& a, bool splits) const;
-  // The median time of what `enqueue` enqueues, with nothing of its operands in the second-level cache; nothing if it
-  // fails.
-  Result<std::optional<double>> time_ms(const CudaStream& stream, const std::function<Status()>& enqueue) const;
+  // What each of several ways to compute a product adds to a stream, in ms: as in a step, with x in the
+  // second-level cache and the weight not. Medians of bursts in turn. Infinite for one that cannot, or that
+  // was far behind at once.
+  Result<std::vector<double>> time_ms(const CudaStream& stream, const MatmulArgs& a,
+                                      const std::vector<std::function<Status()>>& ways) const;
+  // The time of kBurst runs of `enqueue`, each after the caches were filled, in ms a run.
+  Result<double> burst_ms(const CudaStream& stream, const MatmulArgs& a,
+                          const std::function<Status()>& enqueue) const;
   Result<ProductChoice> measure(const CudaStream& stream, const MatmulArgs& a) const;
 };
 
-// For MatmulRule::kSameBits: a choice per bucket of rows up to max_rows, all giving each row the same bits.
+// For MatmulRule::kSameBits, which leaves x filled with rows that repeat after so many.
+inline constexpr int64_t kPatternRows = 256;
+// A choice per bucket of rows up to max_rows, all giving each row the same bits.
 Status tune_same_bits(const CudaStream& stream, const Matmul::Impl& impl, const MatmulArgs& args,
                       int64_t max_rows, ProductChoices& chosen);
 

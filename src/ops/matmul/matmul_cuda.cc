@@ -1,6 +1,8 @@
 #include "ops/matmul/matmul_cuda.h"
 
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "device/cuda/cuda_status.h"
@@ -43,11 +45,11 @@ Result<std::vector<ProductChoice>> Matmul::Impl::candidates(const MatmulArgs& a,
   }
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found;
   int count = 0;
-  CRIBLE_RETURN_IF_ERROR(cublaslt_status(
-      cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out, &preference,
-                                     kCandidates, found.data(), &count),
-      fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features,
-                  a.in_features)));
+  CRIBLE_RETURN_IF_ERROR(
+      cublaslt_status(cublasLtMatmulAlgoGetHeuristic(handle, &p.operation, &p.weight, &p.x, &p.out, &p.out,
+                                                     &preference, kCandidates, found.data(), &count),
+                      fmt::format("find algorithms for [{}, {}] x [{}, {}]", a.rows, a.in_features,
+                                  a.out_features, a.in_features)));
   std::vector<ProductChoice> choices;
   for (int i = 0; i < count; ++i) choices.push_back({.algorithm = found[static_cast<size_t>(i)].algo});
   for (const int kernel : tiled.candidates(a, /*gated=*/false, /*whole=*/!splits))
@@ -55,41 +57,66 @@ Result<std::vector<ProductChoice>> Matmul::Impl::candidates(const MatmulArgs& a,
   return choices;
 }
 
-Result<std::optional<double>> Matmul::Impl::time_ms(const CudaStream& stream,
-                                                    const std::function<Status()>& enqueue) const {
-  constexpr size_t kRuns = 3;
-  if (!enqueue()) return std::optional<double>();  // warm-up, and whether it can
+Result<double> Matmul::Impl::burst_ms(const CudaStream& stream, const MatmulArgs& a,
+                                      const std::function<Status()>& enqueue) const {
+  constexpr int kBurst = 3;
+  const int64_t x_bytes = a.rows * a.in_features * (a.type == WeightType::kBf16 ? 2 : 1);
   CRIBLE_TRY(const CudaEvent start, CudaEvent::create(CudaEvent::Timing::kOn));
   CRIBLE_TRY(const CudaEvent end, CudaEvent::create(CudaEvent::Timing::kOn));
-  std::array<double, kRuns> ms;
-  for (double& run : ms) {
-    read_all(stream, workspace.data(), kMatmulWorkspaceBytes, workspace.as<uint32_t>());
-    CRIBLE_RETURN_IF_ERROR(start.record(stream));
+  CRIBLE_RETURN_IF_ERROR(start.record(stream));
+  for (int run = 0; run < kBurst; ++run) {
+    read_into_cache(stream, workspace.data(), kMatmulWorkspaceBytes, workspace.as<uint32_t>());
+    read_into_cache(stream, a.x, x_bytes, workspace.as<uint32_t>());
     CRIBLE_RETURN_IF_ERROR(enqueue());
-    CRIBLE_RETURN_IF_ERROR(end.record(stream));
-    CRIBLE_RETURN_IF_ERROR(end.synchronize());
-    CRIBLE_TRY(run, CudaEvent::elapsed_ms(start, end));
   }
-  std::sort(ms.begin(), ms.end());
-  return std::optional<double>(ms[kRuns / 2]);
+  CRIBLE_RETURN_IF_ERROR(end.record(stream));
+  CRIBLE_RETURN_IF_ERROR(end.synchronize());
+  CRIBLE_TRY(const double ms, CudaEvent::elapsed_ms(start, end));
+  return ms / kBurst;
+}
+
+Result<std::vector<double>> Matmul::Impl::time_ms(const CudaStream& stream, const MatmulArgs& a,
+                                                  const std::vector<std::function<Status()>>& ways) const {
+  constexpr size_t kRounds = 3;
+  constexpr double kFarBehind = 1.25;
+  std::vector<std::vector<double>> bursts(ways.size());
+  std::vector<double> median(ways.size(), std::numeric_limits<double>::infinity());
+  // A kernel's first launch loads it: not measured. It also tells whether a way is one.
+  std::vector<bool> kept;
+  for (const auto& enqueue : ways) kept.push_back(enqueue().has_value());
+  for (size_t round = 0; round < kRounds; ++round) {
+    CRIBLE_TRY(const double filling_ms, burst_ms(stream, a, [] { return Status(); }));
+    for (size_t i = 0; i < ways.size(); ++i) {
+      if (!kept[i]) continue;
+      CRIBLE_TRY(const double ms, burst_ms(stream, a, ways[i]));
+      bursts[i].push_back(ms - filling_ms);
+      std::vector<double> sorted = bursts[i];
+      std::sort(sorted.begin(), sorted.end());
+      median[i] = sorted[(sorted.size() - 1) / 2];
+    }
+    const double best = *std::min_element(median.begin(), median.end());
+    for (size_t i = 0; i < ways.size(); ++i) {
+      if (!(median[i] <= kFarBehind * best)) {
+        kept[i] = false;
+        median[i] = std::numeric_limits<double>::infinity();
+      }
+    }
+  }
+  return median;
 }
 
 Result<ProductChoice> Matmul::Impl::measure(const CudaStream& stream, const MatmulArgs& a) const {
   CRIBLE_TRY(const std::vector<ProductChoice> choices, candidates(a, /*splits=*/true));
-  const ProductChoice* best = nullptr;
-  double best_ms = 0;
-  for (const ProductChoice& choice : choices) {
-    CRIBLE_TRY(const std::optional<double> ms, time_ms(stream, [&] { return multiply(stream, a, choice); }));
-    if (ms && (best == nullptr || *ms < best_ms)) {
-      best = &choice;
-      best_ms = *ms;
-    }
-  }
-  if (best == nullptr) {
+  std::vector<std::function<Status()>> ways;
+  for (const ProductChoice& choice : choices)
+    ways.push_back([&, choice] { return multiply(stream, a, choice); });
+  CRIBLE_TRY(const std::vector<double> ms, time_ms(stream, a, ways));
+  const auto best = std::min_element(ms.begin(), ms.end());
+  if (best == ms.end() || !std::isfinite(*best)) {
     return fail(ErrorCode::kUnsupported, "cuBLASLt has no algorithm for [{}, {}] x [{}, {}]", a.rows,
                 a.in_features, a.out_features, a.in_features);
   }
-  return *best;
+  return choices[static_cast<size_t>(best - ms.begin())];
 }
 
 Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows) {

@@ -39,16 +39,17 @@ struct MatmulArgs {
   int64_t out_features = 0;             // N
   int64_t in_features = 0;              // K
   void* out = nullptr;
-  int64_t out_stride = 0;   // elements between rows of out; 0: N
-  bool accumulate = false;  // add to out: the residual connection
-  bool fast_sums = false;   // FP8: sums stay in the tensor cores, which keep about 14 bits of them
+  int64_t out_stride = 0;       // elements between rows of out; 0: N
+  bool accumulate = false;      // add to out: the residual connection
+  bool fast_sums = false;       // FP8: sums stay in the tensor cores, which keep about 14 bits of them
+  bool settled_weight = false;  // nothing enqueued writes it: it may be read while the work before still runs
 };
 
 // silu(gate) · up, where the product's weight holds the rows of gate and then those of up.
 struct GatedMatmulArgs {
-  MatmulArgs product;               // out: [rows, out_features], where both go if they are made apart
-  __nv_bfloat16* gated = nullptr;   // [rows, out_features / 2]
-  Fp8Rows quantised;                // where given, holds the result, and `gated` nothing of use
+  MatmulArgs product;              // out: [rows, out_features], where both go if they are made apart
+  __nv_bfloat16* gated = nullptr;  // [rows, out_features / 2]
+  Fp8Rows quantised;               // where given, holds the result, and `gated` nothing of use
 };
 
 class Matmul {
@@ -63,11 +64,12 @@ class Matmul {
   // and its scales are, too, and the weight must hold what it will: bits are compared). Once a shape.
   Status tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows);
   Status run(const CudaStream& stream, const MatmulArgs& args) const;
-  // The same of a gated product: in one kernel or in two steps, whichever is faster (by kSameBits always in two).
+  // The same of a gated product: in one kernel or in two steps, whichever is faster (by kSameBits over all
+  // rows). Takes the place of tune() for it.
   Status tune_gated(const CudaStream& stream, GatedMatmulArgs args, int64_t max_rows);
   Status run_gated(const CudaStream& stream, const GatedMatmulArgs& args) const;
-  // Takes over what another has chosen, of the same rule on a GPU of the same kind: tune() then measures nothing that
-  // the other has.
+  // Takes over what another has chosen, of the same rule on a GPU of the same kind: tune() then measures
+  // nothing that the other has.
   void choose_as(const Matmul& other);
 
   struct Impl;

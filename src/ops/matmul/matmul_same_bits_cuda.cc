@@ -19,8 +19,6 @@
 namespace crible::cuda {
 namespace {
 
-constexpr int64_t kPatternRows = 256;
-
 struct Candidate {
   ProductChoice choice;
   std::vector<uint64_t> pattern;  // hashes of its results for the pattern's rows
@@ -92,9 +90,9 @@ class SameBitsTuning {
   Result<double> measure(Candidate& candidate, int bucket) {
     if (!candidate.ms.contains(bucket)) {
       const MatmulArgs a = with_rows(largest_rows(bucket));
-      CRIBLE_TRY(const std::optional<double> ms,
-                 impl_.time_ms(stream_, [&] { return impl_.multiply(stream_, a, candidate.choice); }));
-      candidate.ms[bucket] = ms.value_or(std::numeric_limits<double>::infinity());
+      CRIBLE_TRY(const std::vector<double> ms,
+                 impl_.time_ms(stream_, a, {[&] { return impl_.multiply(stream_, a, candidate.choice); }}));
+      candidate.ms[bucket] = ms[0];
     }
     return candidate.ms[bucket];
   }

@@ -12,6 +12,8 @@ template <int kVectors>
 __global__ void __launch_bounds__(kThreads)
     quantize_rows_kernel(const __nv_bfloat16* x, int columns, int64_t rows, Fp8Rows out) {
   __shared__ float maxima[32];
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
   const int64_t row = blockIdx.x;
   float values[kVectors][kVector] = {};
 #pragma unroll
@@ -35,7 +37,8 @@ void quantize_rows(const CudaStream& stream, const __nv_bfloat16* x, int64_t row
                  : vectors <= 2 ? &quantize_rows_kernel<2>
                  : vectors <= 4 ? &quantize_rows_kernel<4>
                                 : &quantize_rows_kernel<kMaxVectors>;
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(rows)), .block = dim3(kThreads)}, kernel, x,
+  launch(stream.get(),
+         {.grid = dim3(static_cast<unsigned>(rows)), .block = dim3(kThreads), .dependent = true}, kernel, x,
          static_cast<int>(columns), rows, out);
 }
 

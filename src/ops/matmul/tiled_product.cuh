@@ -1,11 +1,11 @@
-// out = x · Wᵀ in tiles, for Hopper: a block of three warpgroups, of which one thread of the first copies operands
-// into a ring of stages in shared memory and the other two multiply them (wgmma), each 64 or 128 rows of x by all
-// columns of a tile. Blocks stay and take tile after tile, so that the next one's operands are under way while a
-// result is written.
+// out = x · Wᵀ in tiles, for Hopper: a block of three warpgroups, of which one thread of the first copies
+// operands into a ring of stages in shared memory and the other two multiply them (wgmma), each 64 or 128
+// rows of x by all columns of a tile. Blocks stay and take tile after tile, so that the next one's operands
+// are under way while a result is written.
 //
-// Pairs of blocks (TileShare) halve what is read from the second-level cache. Where there are too few tiles for the
-// multiprocessors, the blocks of a cluster (kSplit) each add up a part of K and then, through shared memory, each a
-// part of the columns, always in the same order: results are the same run to run.
+// Pairs of blocks (TileShare) halve what is read from the second-level cache. Where there are too few tiles
+// for the multiprocessors, the blocks of a cluster (kSplit) each add up a part of K and then, through shared
+// memory, each a part of the columns, always in the same order: results are the same run to run.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,12 +17,13 @@
 namespace crible::cuda {
 
 inline constexpr int kTiledThreads = 384;
-inline constexpr int kTiledStepBytes = 128;       // of a row, in a stage
+inline constexpr int kTiledStepBytes = 128;        // of a row, in a stage
 inline constexpr int kTiledChunkBytes = 64 * 128;  // a warpgroup's results on their way out
 inline constexpr int kTiledBand = 8;               // places along the rows that follow each other
 
 // Sizes of one instantiation. kRowBlocks: blocks of 64 rows that a warpgroup multiplies.
-template <WeightType kWeightType, TiledEpilogue kEnd, int kRowBlocks, int kTileColumns, TileShare kSharing, int kParts>
+template <WeightType kWeightType, TiledEpilogue kEnd, int kRowBlocks, int kTileColumns, TileShare kSharing,
+          int kParts>
 struct TileShape {
   static constexpr WeightType kType = kWeightType;
   static constexpr WgmmaType kWgmma = kType == WeightType::kBf16 ? WgmmaType::kBf16 : WgmmaType::kFp8;
@@ -46,9 +47,14 @@ struct TileShape {
   // Of the columns that a block writes after the parts of K are added up.
   static constexpr int kPartOutputs = kOutputs / kSplit;
   static constexpr int kPartRegisters = kColumns / 2 / kSplit;
-  static constexpr int kChunk = kEpilogue != TiledEpilogue::kFloat && kPartOutputs % 64 == 0 ? 64 : 32;
+  // Parts are written at once, in rows of an odd number of 16 bytes: they meet no bank twice without a
+  // swizzle.
+  static constexpr int kChunk = kSplit > 1                                                    ? kPartOutputs
+                                : kEpilogue != TiledEpilogue::kFloat&& kPartOutputs % 64 == 0 ? 64
+                                                                                              : 32;
   static_assert(kPartOutputs % kChunk == 0);
-  static_assert(kSplit == 1 || kEpilogue == TiledEpilogue::kStore);
+  static_assert(kSplit == 1 || (kEpilogue == TiledEpilogue::kStore && kBlocks == 1 &&
+                                kPartOutputs % 16 == 8 && 64 * kPartOutputs * 2 <= 2 * kTiledChunkBytes));
   static_assert(kSplit == 1 || kRows * kColumns * 4 <= kStages * kStageBytes);
 };
 
@@ -72,6 +78,9 @@ struct TileMemory {
   __device__ uint32_t weight(int stage) const { return x(stage) + S::kXBytes; }
   __device__ uint32_t full(int stage) const { return barriers + stage * 8; }
   __device__ uint32_t empty(int stage) const { return barriers + (S::kStages + stage) * 8; }
+  __device__ uint32_t parts() const {
+    return barriers + 2 * S::kStages * 8;
+  }  // have come from the other blocks
 
   __device__ void initialise() const {
     constexpr int kConsumerWarps = 8;
@@ -79,6 +88,7 @@ struct TileMemory {
       barrier_init(full(i), 1);
       barrier_init(empty(i), kConsumerWarps * S::kPair);
     }
+    barrier_init(parts(), 1);
     publish_barriers();
   }
 };
@@ -96,8 +106,8 @@ struct RingPlace {
   }
 };
 
-// What a block multiplies: its place among the tiles, in an order that keeps the blocks that run together close in
-// both directions, and its steps of K.
+// What a block multiplies: its place among the tiles, in an order that keeps the blocks that run together
+// close in both directions, and its steps of K.
 template <typename S>
 struct TileWork {
   int row, column;  // first row of x; first column of the tile, counted without halves
@@ -118,39 +128,68 @@ struct TileWork {
   __device__ static int first_place() { return static_cast<int>(blockIdx.x) / S::kCluster; }
   __device__ static int clusters() { return static_cast<int>(gridDim.x) / S::kCluster; }
   __device__ static int part() { return static_cast<int>(cluster_rank()) / S::kPair; }
+  __device__ static uint16_t pair_mask() { return static_cast<uint16_t>(3 << (part() * 2)); }
   __device__ static int first_step(const TiledProductParams& p) { return p.steps * part() / S::kSplit; }
   __device__ static int end_step(const TiledProductParams& p) { return p.steps * (part() + 1) / S::kSplit; }
 };
 
-// By one thread: operands into the ring, as it empties.
+template <typename S>
+__device__ inline void copy_x(const TiledProductParams& p, const TileMemory<S>& memory,
+                              const TileWork<S>& work, int stage, int step) {
+  const int k = step * S::kStepElements;
+  if constexpr (S::kShare == TileShare::kX) {
+    const int half = static_cast<int>(cluster_rank()) % 2;
+    load_box_to(TileWork<S>::pair_mask(), memory.x(stage) + half * (S::kXBytes / 2), p.x, k,
+                work.row + half * (S::kRows / 2), memory.full(stage));
+  } else {
+    load_box(memory.x(stage), p.x, k, work.row, memory.full(stage));
+  }
+}
+
+template <typename S>
+__device__ inline void copy_weight(const TiledProductParams& p, const TileMemory<S>& memory,
+                                   const TileWork<S>& work, int stage, int step) {
+  const int k = step * S::kStepElements;
+  if constexpr (S::kShare == TileShare::kWeight) {
+    const int half = static_cast<int>(cluster_rank()) % 2;
+    load_box_to(TileWork<S>::pair_mask(), memory.weight(stage) + half * S::kHalfWeightBytes, p.weight, k,
+                work.column + half * p.up_offset, memory.full(stage));
+  } else {
+    load_box(memory.weight(stage), p.weight, k, work.column, memory.full(stage));
+    load_box(memory.weight(stage) + S::kHalfWeightBytes, p.weight, k, work.column + p.up_offset,
+             memory.full(stage));
+  }
+}
+
+// By one thread: operands into the ring, as it empties. The first weights, where they are settled, before the
+// kernel before this one has ended; x only after.
 template <typename S>
 __device__ inline void copy_operands(const TiledProductParams& p, const TileMemory<S>& memory) {
-  const int of_pair = static_cast<int>(cluster_rank()) % S::kPair;
-  const auto pair = static_cast<uint16_t>(3 << (TileWork<S>::part() * 2));
+  const int first = TileWork<S>::first_step(p);
+  const int end = TileWork<S>::end_step(p);
+  int under_way = 0;  // steps whose weights are
+  if (p.settled_weight && TileWork<S>::first_place() < p.row_places * p.column_places) {
+    const TileWork<S> work(p, TileWork<S>::first_place());
+    for (; under_way < min(S::kStages, end - first); ++under_way) {
+      barrier_expect(memory.full(under_way), S::kStageBytes);
+      copy_weight(p, memory, work, under_way, first + under_way);
+    }
+  }
+  cudaGridDependencySynchronize();
   RingPlace<S::kStages> place;
   for (int index = TileWork<S>::first_place(); index < p.row_places * p.column_places;
        index += TileWork<S>::clusters()) {
     const TileWork<S> work(p, index);
-    const int end = TileWork<S>::end_step(p);
 #pragma unroll 1
-    for (int step = TileWork<S>::first_step(p); step < end; ++step) {
-      const int k = step * S::kStepElements;
-      const uint32_t full = memory.full(place.stage);
-      barrier_wait(memory.empty(place.stage), place.parity ^ 1);
-      barrier_expect(full, S::kStageBytes);
-      if constexpr (S::kShare == TileShare::kX) {
-        load_box_to(pair, memory.x(place.stage) + of_pair * (S::kXBytes / 2), p.x, k,
-                    work.row + of_pair * (S::kRows / 2), full);
+    for (int step = first; step < end; ++step) {
+      if (under_way > 0) {
+        --under_way;
       } else {
-        load_box(memory.x(place.stage), p.x, k, work.row, full);
+        barrier_wait(memory.empty(place.stage), place.parity ^ 1);
+        barrier_expect(memory.full(place.stage), S::kStageBytes);
+        copy_weight(p, memory, work, place.stage, step);
       }
-      if constexpr (S::kShare == TileShare::kWeight) {
-        load_box_to(pair, memory.weight(place.stage) + of_pair * S::kHalfWeightBytes, p.weight, k,
-                    work.column + of_pair * p.up_offset, full);
-      } else {
-        load_box(memory.weight(place.stage), p.weight, k, work.column, full);
-        load_box(memory.weight(place.stage) + S::kHalfWeightBytes, p.weight, k, work.column + p.up_offset, full);
-      }
+      copy_x(p, memory, work, place.stage, step);
       place.advance();
     }
   }
@@ -188,7 +227,8 @@ __device__ inline void multiply_tile(const TiledProductParams& p, const TileMemo
 #pragma unroll
       for (int b = 0; b < S::kBlocks; ++b) {
         // Operands count in units of 16 bytes.
-        wgmma<S::kColumns, S::kWgmma>(sums.block[b], x + (b * 64 * kTiledStepBytes + k) / 16, weight + k / 16);
+        wgmma<S::kColumns, S::kWgmma>(sums.block[b], x + (b * 64 * kTiledStepBytes + k) / 16,
+                                      weight + k / 16);
       }
     }
     wgmma_commit();
@@ -217,7 +257,8 @@ __device__ inline void apply_scales(const TiledProductParams& p, int row, int co
     for (int i = 0; i < S::kColumns / 8; ++i) {
       const int c = 8 * i + lane % 4 * 2;
       const int weight_row = column + c + (8 * i < S::kColumns / 2 ? 0 : p.up_offset - S::kColumns / 2);
-      const float2 w = __ldg(reinterpret_cast<const float2*>(p.weight_scale + min(weight_row, p.weight_rows - 2)));
+      const float2 w =
+          __ldg(reinterpret_cast<const float2*>(p.weight_scale + min(weight_row, p.weight_rows - 2)));
       float* d = sums.block[b] + 4 * i;
       d[0] *= low * w.x;
       d[1] *= low * w.y;
@@ -274,21 +315,39 @@ class TileWriter {
   }
 
  private:
-  __device__ bool elected() const { return static_cast<int>(threadIdx.x) % 128 == 0; }
-  __device__ void synchronise() const { asm volatile("bar.sync %0, 128;" ::"r"(named_barrier_) : "memory"); }
+  __device__ bool elected() const {
+    return static_cast<int>(threadIdx.x) % 128 == 0;
+  }
+  __device__ void synchronise() const {
+    asm volatile("bar.sync %0, 128;" ::"r"(named_barrier_) : "memory");
+  }
 
-  // Sixteen columns at a time: four 8 x 8 matrices, whose rows' addresses eight lanes each give.
+  // Where a lane's row of an 8 x 8 matrix lies in a chunk.
+  __device__ static uint32_t place_of(int row, int sixteenth) {
+    if constexpr (S::kChunk == 64) return swizzled_place(row, sixteenth);
+    if constexpr (S::kChunk == 32)
+      return static_cast<uint32_t>(row * 64 + ((sixteenth ^ (row / 2 % 4)) << 4));
+    return static_cast<uint32_t>(row * S::kChunk * 2 + (sixteenth << 4));
+  }
+  // Sixteen columns at a time, four 8 x 8 matrices, whose rows' addresses eight lanes each give; then the
+  // last eight.
   __device__ void put_bf16(const float* values) const {
     const int row = warp_ * 16 + lane_ / 8 % 2 * 8 + lane_ % 8;
     const uint32_t buffer = buffers_ + turn_ * kTiledChunkBytes;
 #pragma unroll
     for (int g = 0; g < S::kChunk / 16; ++g) {
-      const int chunk = 2 * g + lane_ / 16;
-      const uint32_t place = S::kChunk == 64 ? swizzled_place(row, chunk)
-                                             : static_cast<uint32_t>(row * 64 + ((chunk ^ (row / 2 % 4)) << 4));
       const float* v = values + 8 * g;
-      asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(buffer + place),
-                   "r"(packed(v[0], v[1])), "r"(packed(v[2], v[3])), "r"(packed(v[4], v[5])), "r"(packed(v[6], v[7]))
+      asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                       buffer + place_of(row, 2 * g + lane_ / 16)),
+                   "r"(packed(v[0], v[1])), "r"(packed(v[2], v[3])), "r"(packed(v[4], v[5])),
+                   "r"(packed(v[6], v[7]))
+                   : "memory");
+    }
+    if constexpr (S::kChunk % 16 != 0) {
+      const float* v = values + S::kChunk / 16 * 8;
+      asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(
+                       buffer + place_of(row, S::kChunk / 16 * 2)),
+                   "r"(packed(v[0], v[1])), "r"(packed(v[2], v[3]))
                    : "memory");
     }
   }
@@ -320,55 +379,60 @@ class TileWriter {
   int turn_ = 0;
 };
 
-// Adds up the parts of K: every block sends each other one the columns that are its, and adds what it is sent, part
-// after part, to `out`. All rings are at rest: they are where the parts lie.
+// Adds up the parts of K: every block sends each other one the columns that are its, and adds what it is
+// sent, part after part, to `out`. All rings are at rest: they are where the parts lie, each thread's vectors
+// 4 KB apart.
 template <typename S>
 __device__ inline void exchange_parts(const TileMemory<S>& memory, const Accumulators<S>& sums,
-                                      float (&out)[S::kBlocks][S::kPartRegisters]) {
+                                      float (&out)[S::kPartRegisters]) {
   constexpr int kVectors = S::kPartRegisters / 4;
-  constexpr int kPartBytes = S::kBlocks * kVectors * 256 * 16;
+  constexpr int kVectorStride = 256 * 16;
+  constexpr int kPartBytes = kVectors * kVectorStride;
   const int own = TileWork<S>::part();
   const int of_pair = static_cast<int>(cluster_rank()) % S::kPair;
   const auto thread = static_cast<uint32_t>(threadIdx.x) - 128;
+  if (thread == 0) barrier_expect(memory.parts(), (S::kSplit - 1) * kPartBytes);
   cluster_barrier();
+  const uint32_t place = memory.ring + own * kPartBytes + thread * 16;
 #pragma unroll
   for (int part = 0; part < S::kSplit; ++part) {
-    const uint32_t target = address_in(memory.ring + own * kPartBytes + thread * 16, part * S::kPair + of_pair);
+    const int block = part * S::kPair + of_pair;
+    const uint32_t target = address_in(place, block);
+    const uint32_t barrier = address_in(memory.parts(), block);
 #pragma unroll
-    for (int b = 0; b < S::kBlocks; ++b) {
-#pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        const float* d = sums.block[b] + part * S::kPartRegisters + 4 * v;
-        store_remote(target + (b * kVectors + v) * 256 * 16, make_float4(d[0], d[1], d[2], d[3]));
+    for (int v = 0; v < kVectors; ++v) {
+      const float* d = sums.block[0] + part * S::kPartRegisters + 4 * v;
+      const float4 vector = make_float4(d[0], d[1], d[2], d[3]);
+      if (part == own) {
+        store_shared(place + v * kVectorStride, vector);
+      } else {
+        store_remote(target + v * kVectorStride, vector, barrier);
       }
     }
   }
-  cluster_barrier();
+  barrier_wait_for_cluster(memory.parts(), 0);
 #pragma unroll
-  for (int b = 0; b < S::kBlocks; ++b) {
+  for (int v = 0; v < kVectors; ++v) {
+    float4 total = make_float4(0, 0, 0, 0);
 #pragma unroll
-    for (int v = 0; v < kVectors; ++v) {
-      float4 total = make_float4(0, 0, 0, 0);
-#pragma unroll
-      for (int part = 0; part < S::kSplit; ++part) {
-        const float4 d =
-            load_shared(memory.ring + part * kPartBytes + thread * 16 + (b * kVectors + v) * 256 * 16);
-        total.x += d.x;
-        total.y += d.y;
-        total.z += d.z;
-        total.w += d.w;
-      }
-      out[b][4 * v] = total.x;
-      out[b][4 * v + 1] = total.y;
-      out[b][4 * v + 2] = total.z;
-      out[b][4 * v + 3] = total.w;
+    for (int part = 0; part < S::kSplit; ++part) {
+      const float4 d = load_shared(memory.ring + part * kPartBytes + thread * 16 + v * kVectorStride);
+      total.x += d.x;
+      total.y += d.y;
+      total.z += d.z;
+      total.w += d.w;
     }
+    out[4 * v] = total.x;
+    out[4 * v + 1] = total.y;
+    out[4 * v + 2] = total.z;
+    out[4 * v + 3] = total.w;
   }
 }
 
 // By a warpgroup: sums of tile after tile, each written out.
 template <typename S>
-__device__ inline void multiply_tiles(const TiledProductParams& p, const TileMemory<S>& memory, int warpgroup) {
+__device__ inline void multiply_tiles(const TiledProductParams& p, const TileMemory<S>& memory,
+                                      int warpgroup) {
   RingPlace<S::kStages> place;
   TileWriter<S> writer(p, memory, warpgroup);
   Accumulators<S> sums;
@@ -379,13 +443,10 @@ __device__ inline void multiply_tiles(const TiledProductParams& p, const TileMem
     multiply_tile(p, memory, warpgroup, place, sums);
     if constexpr (S::kType == WeightType::kFp8) apply_scales<S>(p, row, work.column, sums);
     if constexpr (S::kSplit > 1) {
-      float parts[S::kBlocks][S::kPartRegisters];
+      float parts[S::kPartRegisters];
       exchange_parts<S>(memory, sums, parts);
-#pragma unroll
-      for (int b = 0; b < S::kBlocks; ++b) {
-        writer.template write<S::kPartRegisters>(parts[b], row + b * 64,
-                                                 work.column + TileWork<S>::part() * S::kPartOutputs);
-      }
+      writer.template write<S::kPartRegisters>(parts, row,
+                                               work.column + TileWork<S>::part() * S::kPartOutputs);
     } else {
 #pragma unroll
       for (int b = 0; b < S::kBlocks; ++b) {
@@ -412,17 +473,15 @@ __global__ void __launch_bounds__(kTiledThreads, 1)
   } else {
     __syncthreads();
   }
-  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
   if (threadIdx.x < 128) {
     give_registers<40>();
     if (threadIdx.x == 0) copy_operands<S>(p, memory);
     __syncwarp();
-    if constexpr (S::kSplit > 1) {  // the barriers of exchange_parts()
-      cluster_barrier();
-      cluster_barrier();
-    }
+    if constexpr (S::kSplit > 1) cluster_barrier();  // that of exchange_parts()
   } else {
     take_registers<232>();
+    cudaGridDependencySynchronize();
     multiply_tiles<S>(p, memory, __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0) - 1);
   }
   // Nobody leaves while others of the cluster reach into its memory.

@@ -23,13 +23,14 @@ struct TiledProductParams {
   CUtensorMap x, weight, out;
   int row_places = 0;  // tiles, or pairs of tiles that share their weights, over the rows of x
   int column_places = 0;
-  int steps = 0;     // of 128 bytes along K
+  int steps = 0;      // of 128 bytes along K
   int up_offset = 0;  // weight rows between the two halves of a tile's
   int rows = 0;
   int weight_rows = 0;
   const float* x_scale = nullptr;       // FP8: [rows]
   const float* weight_scale = nullptr;  // FP8: [weight_rows]
   bool accumulate = false;
+  bool settled_weight = false;  // may be read before the kernel before this one has ended
 };
 
 struct TiledKernel {

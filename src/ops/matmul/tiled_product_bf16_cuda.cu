@@ -7,7 +7,8 @@ namespace {
 
 template <int kRowBlocks, int kColumns, TileShare kShare, int kSplit>
 TiledKernel kernel() {
-  return tiled_kernel<TileShape<WeightType::kBf16, TiledEpilogue::kStore, kRowBlocks, kColumns, kShare, kSplit>>();
+  return tiled_kernel<
+      TileShape<WeightType::kBf16, TiledEpilogue::kStore, kRowBlocks, kColumns, kShare, kSplit>>();
 }
 
 }  // namespace
@@ -15,9 +16,9 @@ TiledKernel kernel() {
 std::span<const TiledKernel> tiled_kernels_bf16() {
   static const std::array kKernels = {
       kernel<1, 256, TileShare::kWeight, 1>(), kernel<2, 192, TileShare::kX, 1>(),
-      kernel<1, 192, TileShare::kNone, 1>(),   kernel<1, 192, TileShare::kWeight, 2>(),
-      kernel<1, 256, TileShare::kWeight, 2>(), kernel<1, 256, TileShare::kWeight, 4>(),
-      kernel<1, 256, TileShare::kNone, 4>(),   kernel<1, 256, TileShare::kNone, 8>()};
+      kernel<1, 192, TileShare::kNone, 1>(),   kernel<1, 192, TileShare::kWeight, 1>(),
+      kernel<1, 144, TileShare::kWeight, 2>(), kernel<1, 208, TileShare::kWeight, 2>(),
+      kernel<1, 160, TileShare::kNone, 4>(),   kernel<1, 224, TileShare::kNone, 4>()};
   return kKernels;
 }
 

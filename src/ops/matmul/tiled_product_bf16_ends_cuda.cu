@@ -14,9 +14,9 @@ TiledKernel kernel() {
 
 std::span<const TiledKernel> tiled_kernels_bf16_gated() {
   constexpr TiledEpilogue kEnd = TiledEpilogue::kGated;
-  static const std::array kKernels = {kernel<kEnd, 1, 256, TileShare::kWeight>(),
-                                      kernel<kEnd, 2, 192, TileShare::kX>(),
-                                      kernel<kEnd, 1, 192, TileShare::kNone>()};
+  static const std::array kKernels = {
+      kernel<kEnd, 1, 256, TileShare::kWeight>(), kernel<kEnd, 2, 192, TileShare::kX>(),
+      kernel<kEnd, 1, 192, TileShare::kNone>(), kernel<kEnd, 1, 192, TileShare::kWeight>()};
   return kKernels;
 }
 

@@ -45,13 +45,13 @@ TiledProductParams describe(const TiledKernel& kernel, const MatmulArgs& a, bool
                                         .stride_bytes = row_bytes,
                                         .box_rows = kernel.columns / 2,
                                         .box_columns = step});
-  p.out = make_tensor_map(
-      a.out, {.type = wide ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-              .rows = a.rows,
-              .columns = outputs,
-              .stride_bytes = (a.out_stride == 0 ? outputs : a.out_stride) * (wide ? 4 : 2),
-              .box_rows = 64,
-              .box_columns = kernel.chunk});
+  p.out = make_tensor_map(a.out,
+                          {.type = wide ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                           .rows = a.rows,
+                           .columns = outputs,
+                           .stride_bytes = (a.out_stride == 0 ? outputs : a.out_stride) * (wide ? 4 : 2),
+                           .box_rows = 64,
+                           .box_columns = kernel.chunk});
   p.row_places = places.rows;
   p.column_places = places.columns;
   p.steps = static_cast<int>(ceil_div(row_bytes, int64_t{kStepBytes}));
@@ -61,6 +61,7 @@ TiledProductParams describe(const TiledKernel& kernel, const MatmulArgs& a, bool
   p.x_scale = a.x_scale;
   p.weight_scale = a.weight_scale;
   p.accumulate = a.accumulate;
+  p.settled_weight = a.settled_weight;
   return p;
 }
 

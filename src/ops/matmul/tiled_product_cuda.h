@@ -1,8 +1,8 @@
-// The project's own products for Hopper beside cuBLASLt's (matmul_cuda.h): tiles that fit the multiprocessors at 128
-// to some thousand rows, K in parts where there are few tiles, and silu(gate) · up as the end of a product. BF16, or
-// FP8 with a scale per row of each operand, whose sums stay in the tensor cores (about 14 bits of a partial sum).
-// A residual is added to the product after that was rounded to BF16. The same bits run to run; without parts of K the
-// bits of a row do not depend on the other rows.
+// The project's own products for Hopper beside cuBLASLt's (matmul_cuda.h): tiles that fit the multiprocessors
+// at 128 to some thousand rows, K in parts where there are few tiles, and silu(gate) · up as the end of a
+// product. BF16, or FP8 with a scale per row of each operand, whose sums stay in the tensor cores (about 14
+// bits of a partial sum). A residual is added to the product after that was rounded to BF16. The same bits
+// run to run; without parts of K the bits of a row do not depend on the other rows.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ class TiledProducts {
   // Asks the GPU how many blocks of each kernel it holds at once.
   static Result<TiledProducts> create();
 
-  // The kernels that are worth a measurement for this product, by their index. gated: out has half as many columns.
-  // whole: none that adds up K in parts.
+  // The kernels that are worth a measurement for this product, by their index. gated: out has half as many
+  // columns. whole: none that adds up K in parts.
   std::vector<int> candidates(const MatmulArgs& args, bool gated, bool whole) const;
   // All kernels of a product of that type, in the order of their indexes.
   std::span<const TiledKernel> kernels(const MatmulArgs& args, bool gated) const;
@@ -40,8 +40,8 @@ struct TilePlaces {
 };
 TilePlaces tile_places(const TiledKernel& kernel, int64_t rows, int64_t weight_rows);
 
-// Whether that kernel can be the best for a product: not one that computes far more rows than there are, nor parts of
-// K where whole tiles already fill the GPU or where a part is too short.
+// Whether that kernel can be the best for a product: not one that computes far more rows than there are, nor
+// parts of K where whole tiles already fill the GPU or where a part is too short.
 bool worth_measuring(const TiledKernel& kernel, const MatmulArgs& args);
 
 }  // namespace crible::cuda

@@ -1,4 +1,5 @@
-// Every kernel of the tiled products against float64, at ragged sizes, with what lies around the results untouched.
+// Every kernel of the tiled products against float64, at ragged sizes, with what lies around the results
+// untouched.
 #include "ops/matmul/tiled_product_cuda.h"
 
 #include <cuda_fp8.h>
@@ -58,8 +59,8 @@ class TiledProductCuda : public GpuTest {
     GpuTest::SetUp();
     if (!IsSkipped()) products_.emplace(TiledProducts::create().value());
   }
-  // Runs every kernel for args, whose out is replaced by poisoned memory with a guard, or by `before` inside it, and
-  // hands its results to `check`.
+  // Runs every kernel for args, whose out is replaced by poisoned memory with a guard, or by `before` inside
+  // it, and hands its results to `check`.
   template <typename T>
   void for_each_kernel(MatmulArgs args, bool gated, const std::vector<T>& before,
                        const std::function<void(const TiledKernel&, const std::vector<T>&)>& check) {
@@ -72,8 +73,8 @@ class TiledProductCuda : public GpuTest {
       if (!before.empty()) {
         CRIBLE_CUDA_CHECK(cudaMemcpy2D(out.data(), static_cast<size_t>(stride) * sizeof(T), before.data(),
                                        static_cast<size_t>(columns) * sizeof(T),
-                                       static_cast<size_t>(columns) * sizeof(T), static_cast<size_t>(args.rows),
-                                       cudaMemcpyHostToDevice));
+                                       static_cast<size_t>(columns) * sizeof(T),
+                                       static_cast<size_t>(args.rows), cudaMemcpyHostToDevice));
       }
       args.out = out.data();
       args.out_stride = stride;
@@ -97,8 +98,8 @@ class TiledProductCuda : public GpuTest {
           }
         }
       }
-      SCOPED_TRACE(fmt::format("{} rows, {} x {}: kernel {} x {}, share {}, {} parts", args.rows, args.out_features,
-                               args.in_features, kernels[k].rows, kernels[k].columns,
+      SCOPED_TRACE(fmt::format("{} rows, {} x {}: kernel {} x {}, share {}, {} parts", args.rows,
+                               args.out_features, args.in_features, kernels[k].rows, kernels[k].columns,
                                static_cast<int>(kernels[k].share), kernels[k].split));
       EXPECT_EQ(touched, 0);
       check(kernels[k], inside);
@@ -144,22 +145,22 @@ TEST_F(TiledProductCuda, AddsToTheResidual) {
     const Bf16s residual = random_bf16(random, s.rows * s.out, 5.0f);
     const auto x_device = to_device(x), w_device = to_device(w);
     const std::vector<double> sums = product(to_doubles(x), to_doubles(w), s);
-    for_each_kernel<__nv_bfloat16>({.x = x_device.data(),
-                                    .rows = s.rows,
-                                    .weight = w_device.data(),
-                                    .out_features = s.out,
-                                    .in_features = s.in,
-                                    .accumulate = true},
-                                   false, residual, [&](const TiledKernel&, const Bf16s& out) {
-                                     for (size_t i = 0; i < sums.size(); ++i) {
-                                       const double expected = sums[i] + exact(residual[i]);
-                                       // One rounding of the product, one of the sum.
-                                       ASSERT_LE(std::abs(exact(out[i]) - expected),
-                                                 kBf16Epsilon * 1.01 * (std::abs(sums[i]) + std::abs(expected)) +
-                                                     1e-3)
-                                           << i;
-                                     }
-                                   });
+    for_each_kernel<__nv_bfloat16>(
+        {.x = x_device.data(),
+         .rows = s.rows,
+         .weight = w_device.data(),
+         .out_features = s.out,
+         .in_features = s.in,
+         .accumulate = true},
+        false, residual, [&](const TiledKernel&, const Bf16s& out) {
+          for (size_t i = 0; i < sums.size(); ++i) {
+            const double expected = sums[i] + exact(residual[i]);
+            // One rounding of the product, one of the sum.
+            ASSERT_LE(std::abs(exact(out[i]) - expected),
+                      kBf16Epsilon * 1.01 * (std::abs(sums[i]) + std::abs(expected)) + 1e-3)
+                << i;
+          }
+        });
   }
 }
 
@@ -204,8 +205,8 @@ struct Fp8Operands {
   }
 };
 
-// The tensor cores keep about 14 bits of a partial FP8 sum: an instruction adds 32 products, and each addition may cut
-// off one part in 2^13 of the sum so far; with one rounding to BF16.
+// The tensor cores keep about 14 bits of a partial FP8 sum: an instruction adds 32 products, and each
+// addition may cut off one part in 2^13 of the sum so far; with one rounding to BF16.
 TEST_F(TiledProductCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
   RandomValues random(3);
   for (const Size& s : kSizes) {
@@ -229,13 +230,15 @@ TEST_F(TiledProductCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
   }
 }
 
-// The same bits again, and in a slice that begins and ends elsewhere; kernels that do not split K agree bit for bit.
+// The same bits again, and in a slice that begins and ends elsewhere; kernels that do not split K agree bit
+// for bit.
 TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
   RandomValues random(4);
   const Size s = {600, 1568, 1040};
   const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
   const auto x_device = to_device(x), w_device = to_device(w);
   const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(s.rows * s.out));
+  bool settled = false;  // the other way each time
   const auto run = [&](int kernel, int64_t first, int64_t rows) {
     CRIBLE_CUDA_CHECK(cudaMemset(out.data(), 0xFF, static_cast<size_t>(s.rows * s.out) * 2));
     products().run(stream(), kernel,
@@ -244,8 +247,10 @@ TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
                     .weight = w_device.data(),
                     .out_features = s.out,
                     .in_features = s.in,
-                    .out = out.data()},
+                    .out = out.data(),
+                    .settled_weight = settled},
                    false);
+    settled = !settled;
     finish();
     Bf16s all = out.host();
     all.resize(static_cast<size_t>(rows * s.out));
@@ -263,7 +268,8 @@ TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
     for (int i = 0; i < 10; ++i) {
       const int64_t rows = random.integer(1, s.rows);
       const int64_t first = random.integer(0, s.rows - rows);
-      EXPECT_TRUE(same(all.data() + first * s.out, run(kernel, first, rows))) << k << ": " << rows << " of " << first;
+      EXPECT_TRUE(same(all.data() + first * s.out, run(kernel, first, rows)))
+          << k << ": " << rows << " of " << first;
     }
     if (kernels[k].split > 1) continue;
     if (!whole) whole = all;
@@ -274,18 +280,20 @@ TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
 // The products of real layers at ragged numbers of rows: 64 of the results against float64.
 TEST_F(TiledProductCuda, TheLayersOfQwen3AgreeWithFloat64) {
   RandomValues random(5);
-  for (const Size& s : {Size{600, 6144, 4096}, Size{256, 4096, 4096}, Size{300, 24576, 4096}, Size{77, 4096, 12288},
-                        Size{200, 10240, 5120}, Size{513, 5120, 8192}, Size{33, 51200, 5120}, Size{129, 5120, 25600},
-                        Size{450, 4096, 1024}, Size{64, 1024, 2048}, Size{260, 6144, 1024}, Size{511, 1024, 3072}}) {
-    const DeviceArray<__nv_bfloat16> x(static_cast<size_t>(s.rows * s.in)), w(static_cast<size_t>(s.out * s.in)),
-        out(static_cast<size_t>(s.rows * s.out));
+  for (const Size& s :
+       {Size{600, 6144, 4096}, Size{256, 4096, 4096}, Size{300, 24576, 4096}, Size{77, 4096, 12288},
+        Size{200, 10240, 5120}, Size{513, 5120, 8192}, Size{33, 51200, 5120}, Size{129, 5120, 25600},
+        Size{450, 4096, 1024}, Size{64, 1024, 2048}, Size{260, 6144, 1024}, Size{511, 1024, 3072}}) {
+    const DeviceArray<__nv_bfloat16> x(static_cast<size_t>(s.rows * s.in)),
+        w(static_cast<size_t>(s.out * s.in)), out(static_cast<size_t>(s.rows * s.out));
     const auto deviation = static_cast<float>(1 / std::sqrt(static_cast<double>(s.in)));
     fill_random(stream(), x.data(), s.rows * s.in, 6, 0.0f, 1.0f);
     fill_random(stream(), w.data(), s.out * s.in, 7, 0.0f, deviation);
     finish();
     const auto row_of = [&](const DeviceArray<__nv_bfloat16>& matrix, int64_t row) {
       Bf16s values(static_cast<size_t>(s.in));
-      CRIBLE_CUDA_CHECK(cudaMemcpy(values.data(), matrix.data() + row * s.in, values.size() * 2, cudaMemcpyDeviceToHost));
+      CRIBLE_CUDA_CHECK(
+          cudaMemcpy(values.data(), matrix.data() + row * s.in, values.size() * 2, cudaMemcpyDeviceToHost));
       return to_doubles(values);
     };
     struct Sample {
@@ -295,7 +303,8 @@ TEST_F(TiledProductCuda, TheLayersOfQwen3AgreeWithFloat64) {
     std::vector<Sample> samples;
     for (int i = 0; i < 64; ++i) {
       const int64_t r = random.integer(0, s.rows - 1), n = random.integer(0, s.out - 1);
-      samples.push_back({static_cast<size_t>(r * s.out + n), product(row_of(x, r), row_of(w, n), {1, 1, s.in})[0]});
+      samples.push_back(
+          {static_cast<size_t>(r * s.out + n), product(row_of(x, r), row_of(w, n), {1, 1, s.in})[0]});
     }
     const MatmulArgs args = {.x = x.data(),
                              .rows = s.rows,
@@ -311,7 +320,8 @@ TEST_F(TiledProductCuda, TheLayersOfQwen3AgreeWithFloat64) {
       for (const Sample& sample : samples) {
         ASSERT_LE(std::abs(exact(all[sample.place]) - sample.expected),
                   kBf16Epsilon * std::abs(sample.expected) + 1e-4)
-            << s.rows << " rows, " << s.out << " x " << s.in << ", kernel " << kernel << ", at " << sample.place;
+            << s.rows << " rows, " << s.out << " x " << s.in << ", kernel " << kernel << ", at "
+            << sample.place;
       }
     }
   }
@@ -326,7 +336,8 @@ TEST(TiledPlaces, CoverTheMatrixAndLeaveOutWhatCannotWin) {
   EXPECT_EQ(tile_places(wide, 256, 24576).count(), 64);
   EXPECT_EQ(tile_places(wide, 1, 400).columns, 2);
   EXPECT_EQ(wide.cluster(), 2);
-  const TiledKernel parts = {.rows = 128, .columns = 256, .share = TileShare::kWeight, .split = 4, .most_clusters = 16};
+  const TiledKernel parts = {
+      .rows = 128, .columns = 256, .share = TileShare::kWeight, .split = 4, .most_clusters = 16};
   EXPECT_EQ(parts.cluster(), 8);
   const auto worth = [](const TiledKernel& kernel, int64_t rows, int64_t out, int64_t in) {
     return worth_measuring(kernel, {.rows = rows, .out_features = out, .in_features = in});

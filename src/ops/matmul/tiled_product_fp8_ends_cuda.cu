@@ -14,7 +14,8 @@ TiledKernel kernel() {
 
 std::span<const TiledKernel> tiled_kernels_fp8_gated() {
   static const std::array kKernels = {kernel<1, 256, TileShare::kWeight>(), kernel<2, 192, TileShare::kX>(),
-                                      kernel<1, 192, TileShare::kNone>()};
+                                      kernel<1, 192, TileShare::kNone>(),
+                                      kernel<1, 192, TileShare::kWeight>()};
   return kKernels;
 }
 

@@ -13,6 +13,8 @@ template <int kVectors, bool kFp8>
 __global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNormArgs a) {
   __shared__ float sums[32];
   __shared__ float maxima[32];
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
   const int64_t row = blockIdx.x;
   const __nv_bfloat16* x = a.x + (a.row_indices == nullptr ? row : a.row_indices[row]) * a.x_stride;
   float values[kVectors][kVector] = {};
@@ -56,7 +58,8 @@ void rms_norm(const CudaStream& stream, const RmsNormArgs& args) {
   CHECK(args.columns % kVector == 0 && args.columns <= kMaxVectors * kThreads * kVector &&
             (!fp8 || !args.quantised.blocks || args.columns % kFp8Block == 0),
         "{} columns", args.columns);
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads)},
+  launch(stream.get(),
+         {.grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads), .dependent = true},
          fp8 ? kernel_for<true>(args.columns) : kernel_for<false>(args.columns), args);
 }
 

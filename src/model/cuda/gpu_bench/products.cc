@@ -1,5 +1,5 @@
-// Each matrix product of a layer alone, as a step calls it, over the weights of all layers; and the passes between
-// them.
+// Each matrix product of a layer alone, as a step calls it, over the weights of all layers; and the passes
+// between them.
 #include <cstdio>
 #include <string>
 
@@ -39,8 +39,8 @@ struct GpuBench::ProductMemory {
     CRIBLE_TRY(TiledProducts tiled, TiledProducts::create());
     fill_random(stream, both.as<__nv_bfloat16>(), both.bytes() / 2, 3, 0.0f, 1.0f);
     fill_random(stream, out.as<__nv_bfloat16>(), out.bytes() / 2, 4, 0.0f, 1.0f);
-    return ProductMemory{std::move(x), std::move(x_scale), std::move(both), std::move(out), std::move(matmul),
-                         std::move(tiled)};
+    return ProductMemory{std::move(x),   std::move(x_scale), std::move(both),
+                         std::move(out), std::move(matmul),  std::move(tiled)};
   }
   void fill_x(const CudaStream& stream, WeightType type) {
     if (type == WeightType::kFp8) {
@@ -78,11 +78,12 @@ MatmulArgs GpuBench::product_args(const ProductMemory& memory, const DeviceMatri
           .in_features = m.columns,
           .out = use == ProductUse::kAccumulate ? memory.out.data() : memory.both.data(),
           .accumulate = use == ProductUse::kAccumulate,
-          .fast_sums = fp8 && m.group == 0};
+          .fast_sums = fp8 && m.group == 0,
+          .settled_weight = true};
 }
 
-Status GpuBench::product_alone(ProductMemory& memory, const char* name, const DeviceMatrix DecoderLayer::*matrix,
-                               ProductUse use) {
+Status GpuBench::product_alone(ProductMemory& memory, const char* name,
+                               const DeviceMatrix DecoderLayer::*matrix, ProductUse use) {
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
   const MatmulArgs any_rows = product_args(memory, first, 0, use);
   const auto gated_args = [&](const MatmulArgs& product) {
@@ -92,38 +93,42 @@ Status GpuBench::product_alone(ProductMemory& memory, const char* name, const De
   CRIBLE_RETURN_IF_ERROR(gated ? memory.matmul.tune_gated(stream_, gated_args(any_rows), kMostRows)
                                : memory.matmul.tune(stream_, any_rows, kMostRows));
   for (const int64_t rows : kRows) {
-    CRIBLE_RETURN_IF_ERROR(over_layers(
-        fmt::format("{}, {} rows", name, rows),
-        {.bytes = static_cast<double>(first.bytes()),
-         .operations = 2.0 * static_cast<double>(rows * first.elements())},
-        [&](const DecoderLayer& layer) {
-          const MatmulArgs args = product_args(memory, layer.*matrix, rows, use);
-          return gated ? memory.matmul.run_gated(stream_, gated_args(args)) : memory.matmul.run(stream_, args);
-        }));
+    CRIBLE_RETURN_IF_ERROR(over_layers(fmt::format("{}, {} rows", name, rows),
+                                       {.bytes = static_cast<double>(first.bytes()),
+                                        .operations = 2.0 * static_cast<double>(rows * first.elements())},
+                                       [&](const DecoderLayer& layer) {
+                                         const MatmulArgs args =
+                                             product_args(memory, layer.*matrix, rows, use);
+                                         return gated ? memory.matmul.run_gated(stream_, gated_args(args))
+                                                      : memory.matmul.run(stream_, args);
+                                       }));
   }
   return {};
 }
 
-Status GpuBench::tiles_alone(ProductMemory& memory, const char* name, const DeviceMatrix DecoderLayer::*matrix,
-                             ProductUse use) {
+Status GpuBench::tiles_alone(ProductMemory& memory, const char* name,
+                             const DeviceMatrix DecoderLayer::*matrix, ProductUse use) {
   const DeviceMatrix& first = weights_->layers()[0].*matrix;
   const bool gated = use == ProductUse::kGated;
   for (const int64_t rows : kRows) {
-    const std::span<const TiledKernel> kernels = memory.tiled.kernels(product_args(memory, first, rows, use), gated);
-    for (const int k : memory.tiled.candidates(product_args(memory, first, rows, use), gated, /*whole=*/false)) {
+    const std::span<const TiledKernel> kernels =
+        memory.tiled.kernels(product_args(memory, first, rows, use), gated);
+    for (const int k :
+         memory.tiled.candidates(product_args(memory, first, rows, use), gated, /*whole=*/false)) {
       const TiledKernel& kernel = kernels[static_cast<size_t>(k)];
       constexpr const char* kShares[] = {"", ", weight shared", ", x shared"};
-      CRIBLE_RETURN_IF_ERROR(over_layers(
-          fmt::format("{}, {} rows: {} x {}{}, {} parts, {} clusters", name, rows, kernel.rows, kernel.columns,
-                      kShares[static_cast<int>(kernel.share)], kernel.split, kernel.most_clusters),
-          {.bytes = static_cast<double>(first.bytes()),
-           .operations = 2.0 * static_cast<double>(rows * first.elements())},
-          [&](const DecoderLayer& layer) {
-            MatmulArgs args = product_args(memory, layer.*matrix, rows, use);
-            if (gated) args.out = memory.out.data();
-            memory.tiled.run(stream_, k, args, gated);
-            return Status();
-          }));
+      CRIBLE_RETURN_IF_ERROR(
+          over_layers(fmt::format("{}, {} rows: {} x {}{}, {} parts, {} clusters", name, rows, kernel.rows,
+                                  kernel.columns, kShares[static_cast<int>(kernel.share)], kernel.split,
+                                  kernel.most_clusters),
+                      {.bytes = static_cast<double>(first.bytes()),
+                       .operations = 2.0 * static_cast<double>(rows * first.elements())},
+                      [&](const DecoderLayer& layer) {
+                        MatmulArgs args = product_args(memory, layer.*matrix, rows, use);
+                        if (gated) args.out = memory.out.data();
+                        memory.tiled.run(stream_, k, args, gated);
+                        return Status();
+                      }));
     }
   }
   return {};
@@ -133,21 +138,23 @@ Status GpuBench::passes_alone(ProductMemory& memory) {
   const DecoderShape& s = weights_->shape();
   CRIBLE_TRY(const DeviceRopeTable rope, DeviceRopeTable::upload(plain_rope_table(s), s.pairing));
   for (const int64_t rows : kRows) {
-    const auto moved = [&](int64_t elements) { return Floor{.bytes = 2.0 * static_cast<double>(rows * elements)}; };
+    const auto moved = [&](int64_t elements) {
+      return Floor{.bytes = 2.0 * static_cast<double>(rows * elements)};
+    };
+    CRIBLE_RETURN_IF_ERROR(over_layers(fmt::format("norm, {} rows", rows), moved(2 * s.embedding),
+                                       [&](const DecoderLayer& layer) {
+                                         rms_norm(stream_, {.x = memory.both.as<__nv_bfloat16>(),
+                                                            .x_stride = s.embedding,
+                                                            .out = memory.out.as<__nv_bfloat16>(),
+                                                            .out_stride = s.embedding,
+                                                            .weight = layer.attention_norm,
+                                                            .rows = rows,
+                                                            .columns = s.embedding,
+                                                            .epsilon = s.epsilon});
+                                         return Status();
+                                       }));
     CRIBLE_RETURN_IF_ERROR(
-        over_layers(fmt::format("norm, {} rows", rows), moved(2 * s.embedding), [&](const DecoderLayer& layer) {
-          rms_norm(stream_, {.x = memory.both.as<__nv_bfloat16>(),
-                             .x_stride = s.embedding,
-                             .out = memory.out.as<__nv_bfloat16>(),
-                             .out_stride = s.embedding,
-                             .weight = layer.attention_norm,
-                             .rows = rows,
-                             .columns = s.embedding,
-                             .epsilon = s.epsilon});
-          return Status();
-        }));
-    CRIBLE_RETURN_IF_ERROR(over_layers(
-        fmt::format("gate, {} rows", rows), moved(3 * s.feed_forward), [&](const DecoderLayer&) {
+        over_layers(fmt::format("gate, {} rows", rows), moved(3 * s.feed_forward), [&](const DecoderLayer&) {
           silu_mul(stream_, {.gate_up = memory.both.as<__nv_bfloat16>(),
                              .out = memory.out.as<__nv_bfloat16>(),
                              .rows = rows,
