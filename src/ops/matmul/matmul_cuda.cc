@@ -79,6 +79,7 @@ Result<std::vector<double>> Matmul::Impl::time_ms(const CudaStream& stream, cons
                                                   const std::vector<std::function<Status()>>& ways) const {
   constexpr size_t kRounds = 3;
   constexpr double kFarBehind = 1.25;
+  constexpr double kLeastMs = 1e-3;
   std::vector<std::vector<double>> bursts(ways.size());
   std::vector<double> median(ways.size(), std::numeric_limits<double>::infinity());
   // A kernel's first launch loads it: not measured. It also tells whether a way is one.
@@ -89,7 +90,8 @@ Result<std::vector<double>> Matmul::Impl::time_ms(const CudaStream& stream, cons
     for (size_t i = 0; i < ways.size(); ++i) {
       if (!kept[i]) continue;
       CRIBLE_TRY(const double ms, burst_ms(stream, a, ways[i]));
-      bursts[i].push_back(ms - filling_ms);
+      // The difference of two times of a tiny product may be noise alone.
+      bursts[i].push_back(std::max(ms - filling_ms, kLeastMs));
       std::vector<double> sorted = bursts[i];
       std::sort(sorted.begin(), sorted.end());
       median[i] = sorted[(sorted.size() - 1) / 2];
