@@ -1,11 +1,11 @@
 // Paged causal attention with grouped queries on the GPU, in BF16 over a cache in BF16 or FP8, by
-// FlashInfer's kernels: FlashAttention-2 with split context for decodes (its prefill template, which serves
-// grouped queries best) and short prompts, FlashAttention-3 for long prompts. A mixed batch runs as two
-// launches. Decodes over an FP8 cache have a kernel of their own
-// (ops/decode_attention/fp8_decode_attention_cuda.h). FlashAttention-3 reads BF16 alone: for it the contexts
-// are widened first, as far as there is room. Reads 4·head_size·kv_heads·context bytes per sequence (FP8:
-// half); computes 4·head_size·heads operations per (query, visible key) pair. Agrees with attention_cpu.cc up
-// to BF16 rounding of its inputs and weights. Independent of the batch, bit for bit, with
+// kernels of its own (ops/decode_attention/batched_decode_cuda.h for single queries, with up to 8 query heads
+// to a KV head; prompt_attention_cuda.h) and by FlashInfer's: FlashAttention-2 with split context where those
+// do not fit and for a few queries, FlashAttention-3 for short prompts. A mixed batch runs as two launches.
+// The own kernel of prompts and FlashAttention-3 read BF16 alone: for them the contexts of an FP8 cache are
+// widened first, as far as there is room. Reads 4·head_size·kv_heads·context bytes per sequence (FP8: half);
+// computes 4·head_size·heads operations per (query, visible key) pair. Agrees with attention_cpu.cc up to
+// BF16 rounding of its inputs and weights. Independent of the batch, bit for bit, with
 // AttentionOptions::fixed.
 #pragma once
 
@@ -20,6 +20,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "device/cuda/device_buffer.h"
 #include "ops/attention/flashinfer_call.h"
+#include "ops/attention/prompt_attention_cuda.h"
 
 namespace crible::cuda {
 
@@ -28,14 +29,19 @@ struct AttentionLimits {
   int64_t max_sequences = 1;
 };
 
+// For sequences with more than one query. FlashAttention-3 and kOwn (prompt_attention_cuda.h) read BF16
+// alone.
+enum class PromptKernel : uint8_t { kBest, kFlash2, kFlash3, kOwn };
+
 struct AttentionOptions {
   KvType kv_type = KvType::kBf16;
   // A query's result depends on its own sequence alone: no context is split, one kernel for all lengths.
   bool fixed = false;
   // FP8: blocks of a step's long prompts that can be widened; a step with more takes FlashAttention-2.
   int64_t max_widened_blocks = 0;
-  // FP8: single queries by fp8_decode_attention(), where it has the shape.
+  // Single queries by batched_decode(), where it has the shape.
   bool direct_decode = true;
+  PromptKernel prompts = PromptKernel::kBest;
 };
 
 // The sequences of a step, as the host sees them when it plans. Those with one query token come first.
@@ -70,7 +76,7 @@ class PagedAttention {
              const KvCache& cache, __nv_bfloat16* out) const;
 
  private:
-  enum class Kernel { kNone, kFlash2, kFlash3, kFixed, kDirect };
+  enum class Kernel { kNone, kFlash2, kFlash3, kFixed, kDirect, kPrompt };
   // What one launch needs beside its inputs: the schedule that the planner wrote.
   struct Section {
     Kernel kernel = Kernel::kNone;
@@ -79,8 +85,11 @@ class PagedAttention {
     int64_t num_rows = 0;  // query tokens
     int64_t first_block = 0;
     int64_t num_blocks = 0;
+    bool alone = false;  // the step has no other sequences
     Flash2Plan flash2;
     Flash3Plan flash3;
+    PromptSchedule prompt;
+    PromptPlan prompt_plan;
     DeviceBuffer schedule;
     // Two: one may still be copied from while the next step is planned.
     std::array<PinnedBuffer, 2> staging;
@@ -96,9 +105,15 @@ class PagedAttention {
         sections_{std::move(singles), std::move(others)} {}
   static Result<Section> create_section();
   Status create_widened(const AttentionLimits& limits);
+  Status create_direct();
   KvCache widen(const CudaStream& stream, const Section& section, const AttentionBatch& batch,
                 const KvCache& cache) const;
   Kernel kernel_for_singles() const;
+  Kernel kernel_for_prompts(const AttentionPlanInput& input, int64_t first) const;
+  Status run_section(const CudaStream& stream, const Section& section, const __nv_bfloat16* q,
+                     int64_t q_stride, const AttentionBatch& batch, const KvCache& cache,
+                     __nv_bfloat16* out) const;
+  Status send_prompt_plan(const CudaStream& stream, const PlanCall& call, Section& section) const;
   Status plan_section(const CudaStream& stream, const AttentionPlanInput& input, Section& section,
                       Kernel kernel, int64_t first, int64_t count);
 
@@ -109,6 +124,9 @@ class PagedAttention {
   DeviceBuffer widened_;                // [max_widened_blocks][K, V][kv_heads][block_size][head_size] BF16
   DeviceBuffer widened_blocks_;         // [max_widened_blocks] its block ids in order: 0, 1, ...
   std::vector<int32_t> widened_start_;  // kv_start over it, of the sequences of a step
+  int prompt_blocks_ = 0;               // of prompt_attention()'s grid
+  int direct_blocks_ = 0;               // of batched_decode()'s
+  DeviceBuffer direct_counters_;
 };
 
 }  // namespace crible::cuda

@@ -21,11 +21,12 @@ class AttentionCuda : public GpuTest {
              bool graph) {
     for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
       for (const bool fixed : {false, true}) {
-        for (const int64_t widened : {0, 512}) {
-          if (widened > 0 && (type == KvType::kBf16 || fixed)) continue;
-          check(
-              random, shape, lengths, graph,
-              {.kv_type = type, .fixed = fixed, .max_widened_blocks = widened, .direct_decode = widened > 0});
+        check(random, shape, lengths, graph, {.kv_type = type, .fixed = fixed, .direct_decode = false});
+        if (fixed) continue;
+        for (const PromptKernel prompts :
+             {PromptKernel::kFlash2, PromptKernel::kFlash3, PromptKernel::kOwn}) {
+          check(random, shape, lengths, graph,
+                {.kv_type = type, .max_widened_blocks = type == KvType::kFp8 ? 512 : 0, .prompts = prompts});
         }
       }
     }
@@ -63,7 +64,8 @@ class AttentionCuda : public GpuTest {
     const double bound = (options.max_widened_blocks > 0 ? 2.5 : 1.5) * kBf16Epsilon;
     EXPECT_LE(relative_distance(to_doubles(out.host()), c.attention(dense)), bound)
         << (options.kv_type == KvType::kFp8 ? "FP8" : "BF16") << (options.fixed ? ", fixed" : "")
-        << ", first context " << lengths[0].context;
+        << ", kernel of prompts " << static_cast<int>(options.prompts) << ", first context "
+        << lengths[0].context;
   }
 };
 
@@ -180,15 +182,53 @@ TEST_F(AttentionCuda, DecodesAgreeWithFloat64) {
   }
 }
 
-TEST_F(AttentionCuda, ManyDecodesOverAnFp8CacheAgreeWithFloat64) {
+TEST_F(AttentionCuda, ManyDecodesAgreeWithFloat64) {
   RandomValues random(6);
-  for (const AttentionShape& shape : {shape_of(16, 2, 128), shape_of(3, 3, 64), shape_of(7, 1, 128)}) {
-    for (const int count : {1, 3, 40, 150}) {
-      std::vector<SequenceLengths> lengths;
-      for (int i = 0; i < count; ++i) lengths.push_back({random.integer(1, 300), 1});
-      check(random, shape, lengths, true, {.kv_type = KvType::kFp8});
+  for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
+    for (const AttentionShape& shape : {shape_of(16, 2, 128), shape_of(3, 3, 64), shape_of(7, 1, 128),
+                                        shape_of(8, 4, 64), shape_of(9, 3, 128), shape_of(20, 4, 64)}) {
+      for (const int count : {1, 3, 60}) {
+        std::vector<SequenceLengths> lengths;
+        for (int i = 0; i < count; ++i) lengths.push_back({random.integer(1, 200), 1});
+        check(random, shape, lengths, true, {.kv_type = type});
+      }
+      // One context is cut into many stretches, others lie in one together.
+      check(random, shape, {{3000, 1}, {15, 1}, {16, 1}, {1, 1}, {1025, 1}}, true, {.kv_type = type});
     }
-    check(random, shape, {{4000, 1}, {15, 1}, {2049, 1}}, true, {.kv_type = KvType::kFp8});
+  }
+}
+
+// The blocks of the grid that share a head arrive in any order, and find their counters as they were.
+TEST_F(AttentionCuda, ManyDecodesGiveTheSameBitsEveryTime) {
+  RandomValues random(7);
+  const AttentionShape shape = shape_of(32, 8, 128);
+  for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
+    std::vector<SequenceLengths> lengths;
+    for (int i = 0; i < 30; ++i) lengths.push_back({random.integer(1, 500), 1});
+    const PagedGpuCase c(random, shape, lengths, type);
+    const PagedGpuArrays arrays(c);
+    const int64_t width = shape.heads * shape.head_size;
+    const auto q = to_device(random_bf16(random, c.tokens * width));
+    PagedAttention attention = PagedAttention::create(shape, {c.tokens, 30}, {.kv_type = type}).value();
+    ASSERT_TRUE(attention.plan(stream(), {.num_sequences = 30,
+                                          .query_start = c.query_start.data(),
+                                          .kv_start = c.kv_start.data(),
+                                          .context_length = c.context_length.data(),
+                                          .graph = true}));
+    Bf16s first;
+    for (int round = 0; round < 50; ++round) {
+      const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(c.tokens * width));
+      ASSERT_TRUE(attention.run(stream(), q.data(), width,
+                                {.query_start = arrays.query_start.data(),
+                                 .kv_start = arrays.kv_start.data(),
+                                 .kv_blocks = arrays.kv_blocks.data(),
+                                 .last_block_tokens = arrays.last_block_tokens.data()},
+                                c.view(arrays.cache.data()), out.data()));
+      finish();
+      const Bf16s result = out.host();
+      if (round == 0) first = result;
+      ASSERT_EQ(0, std::memcmp(result.data(), first.data(), result.size() * sizeof(__nv_bfloat16))) << round;
+    }
   }
 }
 
@@ -204,6 +244,31 @@ TEST_F(AttentionCuda, PromptsAndChunksAgreeWithFloat64) {
 TEST_F(AttentionCuda, LongPromptsTakeTheOtherKernelAndAgree) {
   RandomValues random(3);
   check(random, shape_of(4, 2, 128), {{300, 300}, {500, 260}, {333, 20}}, false);
+}
+
+// Contexts of every place in a tile of keys and in a block, heads of every group, prompts that are cut and
+// not.
+TEST_F(AttentionCuda, TheOwnKernelOfPromptsAgreesWithFloat64) {
+  RandomValues random(8);
+  for (const AttentionShape& shape : {shape_of(8, 2, 128), shape_of(14, 2, 64), shape_of(3, 3, 128),
+                                      shape_of(16, 1, 64), shape_of(10, 2, 128)}) {
+    for (const KvType type : {KvType::kBf16, KvType::kFp8}) {
+      const AttentionOptions options = {.kv_type = type,
+                                        .max_widened_blocks = type == KvType::kFp8 ? 1024 : 0,
+                                        .prompts = PromptKernel::kOwn};
+      check(random, shape, {{2, 2}}, false, options);
+      check(random, shape, {{129, 129}}, false, options);
+      check(random, shape, {{3000, 17}}, false, options);
+      check(random, shape, {{1, 1}, {700, 1}, {128, 2}, {255, 40}, {256, 3}, {1500, 40}, {31, 31}}, false,
+            options);
+      std::vector<SequenceLengths> lengths;
+      for (int i = 0; i < 6; ++i) {
+        const int64_t context = random.integer(2, 600);
+        lengths.push_back({context, random.integer(2, std::min<int64_t>(context, 70))});
+      }
+      check(random, shape, lengths, false, options);
+    }
+  }
 }
 
 TEST_F(AttentionCuda, AMixedBatchAgrees) {

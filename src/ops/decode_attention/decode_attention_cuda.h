@@ -2,12 +2,11 @@
 // embedding of the new token, its K and V into the paged cache (BF16 or FP8), split-context softmax, merge.
 // Reads 4·kv_heads·head_size bytes per cached token, FP8 half; at short contexts bound by latency.
 //
-// A cluster of blocks shares one KV head of one sequence, each with an equal stretch of the context.
-// Launched dependently: the cached keys and values of earlier steps are requested before the wait for
-// this layer's QKV matmul. In a block, each group of head_size / 8 lanes keeps its own running softmax
-// over every n-th token; groups are merged in shared memory, blocks by sending each other their shares
-// through distributed shared memory, both in a fixed order.
-// Limits: head size 64 or 128; up to 8 query heads per KV head; block size 16; one query per sequence.
+// A cluster of blocks shares one KV head of one sequence, a warp takes a block of the cache at a time
+// (decode_page.cuh). Launched dependently: the cached keys and values of earlier steps, and all else that is
+// known, are requested before the wait for this layer's QKV matmul. The warps' softmaxes are merged in shared
+// memory, the blocks' by sending each other their shares through distributed shared memory, both in a fixed
+// order. Limits: head size 64 or 128; up to 8 query heads per KV head; block size 16; one query per sequence.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -39,7 +38,7 @@ struct DecodeAttentionArgs {
 bool decode_attention_fits(const AttentionShape& shape);
 // Once per process, before capture.
 void prepare_decode_attention();
-// cluster: blocks per KV head and sequence, 1 to 16; 0 chooses by the number of rows.
+// cluster: blocks per KV head and sequence, a power of two to 16; 0 chooses by the number of rows.
 void decode_attention(const CudaStream& stream, const DecodeAttentionArgs& args, int cluster = 0);
 
 }  // namespace crible::cuda

@@ -13,6 +13,9 @@ template <int kHeadSize, KvType kType>
 __global__ void __launch_bounds__(kThreads) kv_write_kernel(KvWriteArgs a) {
   using Element = KvElement<kType>;
   constexpr int kLanes = kHeadSize / kVector;
+  // Attention may begin to read what earlier steps left.
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
   const int64_t token = blockIdx.x;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int heads = static_cast<int>(a.shape.heads);
@@ -75,8 +78,9 @@ void kv_write(const CudaStream& stream, const KvWriteArgs& args) {
   auto* kernel = wide ? &kv_write_kernel<128, KvType::kBf16> : &kv_write_kernel<64, KvType::kBf16>;
   if (args.cache.type == KvType::kFp8)
     kernel = wide ? &kv_write_kernel<128, KvType::kFp8> : &kv_write_kernel<64, KvType::kFp8>;
-  launch(stream.get(), {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads)}, kernel,
-         args);
+  launch(stream.get(),
+         {.grid = dim3(static_cast<unsigned>(args.tokens)), .block = dim3(kThreads), .dependent = true},
+         kernel, args);
 }
 
 }  // namespace crible::cuda

@@ -24,6 +24,8 @@ struct BenchModel {
 // By name; null if there is none.
 const BenchModel* find_bench_model(const std::string& name);
 
+struct AttentionSequences;
+
 class GpuBench {
  public:
   static Result<GpuBench> create();
@@ -39,6 +41,8 @@ class GpuBench {
   // Each matrix product of a layer alone, and the passes between them, at 64 to 8,192 rows; or each product by every
   // tiled kernel.
   Status products(bool every_tile);
+  // Attention over a batch alone, by each kernel that may be chosen.
+  Status attentions();
   // Each fused kernel alone, over all layers; then the step under different schedules.
   Status sweep();
 
@@ -57,6 +61,7 @@ class GpuBench {
   explicit GpuBench(CudaStream stream) : stream_(std::move(stream)) {}
   // Median over repetitions of the time of `enqueue`, run `runs` times in a row; ms.
   Result<double> time_ms(int runs, const std::function<Status()>& enqueue) const;
+  Status penalised_samples();
   void report(const std::string& what, double ms, const Floor& floor, const std::string& note) const;
   bool in_pool(int64_t sequences, int64_t context) const;
   Floor floor_of(int64_t sequences, int64_t queries, int64_t context) const;
@@ -66,6 +71,7 @@ class GpuBench {
   Status linear_alone(const char* name, DecodeEpilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
   Status int4_alone(const char* name, Int4Epilogue epilogue, const DeviceMatrix DecoderLayer::*matrix);
   Status attention_alone(int64_t context);
+  Status attention_over(const AttentionSequences& sequences, const AttentionOptions& options, const char* kernel);
   // The time of one of `enqueue`, which runs once a layer.
   Status over_layers(const std::string& what, const Floor& of_one,
                      const std::function<Status(const DecoderLayer&)>& enqueue);

@@ -41,7 +41,7 @@ int usage() {
   std::fprintf(stderr,
                "crible_gpu [--model qwen3-8b|qwen3-32b|qwen3-30b-a3b] [--fp8|--fp8-blocks|--int4] "
                "[--kv-cache-dtype bf16|fp8] [--deterministic] "
-               "[--only ceilings,decode,prefill,hit,sample,products,tiles] [--sweep] [--load PATH] [--write FOLDER]\n");
+               "[--only ceilings,decode,prefill,hit,sample,products,tiles,attention] [--sweep] [--load PATH] [--write FOLDER]\n");
   return 2;
 }
 
@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
     if (options.wants("hit")) CRIBLE_RETURN_IF_ERROR(bench.hit());
     if (options.wants("products")) CRIBLE_RETURN_IF_ERROR(bench.products(/*every_tile=*/false));
     if (options.wants("tiles")) CRIBLE_RETURN_IF_ERROR(bench.products(/*every_tile=*/true));
+    if (options.wants("attention")) CRIBLE_RETURN_IF_ERROR(bench.attentions());
     if (options.wants("sample")) CRIBLE_RETURN_IF_ERROR(bench.samples());
     return {};
   }();
