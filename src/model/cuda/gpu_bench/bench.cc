@@ -236,6 +236,43 @@ Status GpuBench::samples() {
              {.bytes = static_cast<double>(rows * vocabulary * 4)}, "");
     }
   }
+  return penalised_samples();
+}
+
+// Histories that the device keeps: each token drawn is counted in its row's. Penalties that take nothing off, so that
+// the same token is drawn over and over and the histories grow by that one.
+Status GpuBench::penalised_samples() {
+  constexpr int64_t kRows = 256, kTokens = 4000, kStride = history_words(kTokens + 1);
+  const int64_t vocabulary = weights_->shape().vocabulary;
+  std::vector<uint32_t> histories(static_cast<size_t>(kRows * kStride), 0);
+  std::vector<SampleRow> host(kRows, {.temperature = 0});
+  for (int64_t row = 0; row < kRows; ++row) {
+    host[static_cast<size_t>(row)].lists = {.slot = static_cast<int32_t>(row), .kept = 1};
+    uint32_t* history = &histories[static_cast<size_t>(row * kStride)];
+    history[0] = kTokens;
+    for (int64_t i = 0; i < kTokens; ++i) history[2 + 2 * i] = static_cast<uint32_t>(i * 31 % vocabulary);
+  }
+  CRIBLE_TRY(const DeviceBuffer slots, DeviceBuffer::allocate(std::ssize(histories) * 4));
+  CRIBLE_TRY(const DeviceBuffer parameters, DeviceBuffer::allocate(kRows * static_cast<int64_t>(sizeof(SampleRow))));
+  CRIBLE_TRY(const DeviceBuffer tokens, DeviceBuffer::allocate(kRows * 4));
+  CRIBLE_CUDA_RETURN_IF_ERROR(
+      cudaMemcpy(slots.data(), histories.data(), histories.size() * 4, cudaMemcpyHostToDevice));
+  CRIBLE_CUDA_RETURN_IF_ERROR(
+      cudaMemcpy(parameters.data(), host.data(), host.size() * sizeof(SampleRow), cudaMemcpyHostToDevice));
+  for (const int64_t rows : {int64_t{1}, kRows}) {
+    CRIBLE_TRY(const double ms, time_ms(20, [&] {
+                 sample(stream_, {.logits = model_->logits.as<float>(),
+                                  .rows = rows,
+                                  .vocabulary = vocabulary,
+                                  .parameters = parameters.as<SampleRow>(),
+                                  .tokens = tokens.as<int32_t>(),
+                                  .histories = slots.as<uint32_t>(),
+                                  .history_stride = kStride});
+                 return Status();
+               }));
+    report(fmt::format("sample {} rows, greedy + a kept history of {} tokens", rows, kTokens), ms,
+           {.bytes = static_cast<double>(rows * (vocabulary * 4 + 2 * kTokens * 8))}, "");
+  }
   return {};
 }
 
