@@ -110,7 +110,7 @@ struct WeightStream {
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     row_bytes = static_cast<int64_t>(a.in_features) * Operand<kType>::kBytes;
-    policy = streaming_policy();
+    policy = read_once_policy();
     ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) +
            warp * kStages<kWide> * kStageBytes<kBlocks>;
     place = ring;
@@ -303,7 +303,8 @@ __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinear
   const int output_row = static_cast<int>(threadIdx.x) / kOutputs;
   int parity = 0;
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += grid, parity ^= 1) {
-    const Outside outside = load_outside < kType == WeightType::kFp8 && !kBlocks, kEpilogue > (a, tile, output, output_row);
+    const Outside outside = load_outside < kType == WeightType::kFp8 && !kBlocks,
+                  kEpilogue > (a, tile, output, output_row);
     Sums<kWide> sums;
     const uint8_t* x_window = x;
     for (int window = 0; window < weights.windows; ++window) {

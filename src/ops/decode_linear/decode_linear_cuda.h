@@ -10,10 +10,10 @@
 // rows g and g + 8 of the mma are the same row of W at different k, and its columns n and n + 4 the same row
 // of x at those k. W needs no reshuffling, and the product no moves.
 //
-// 4-bit: every block reads an equal run of the matrix, groups of sixteen tiles one after the other. Where several
-// share a group, the block in which it begins adds up what the others have of it, which they leave in device memory
-// (shares): the blocks wait for each other, all must run at once. Without that memory blocks take whole groups.
-// (BF16 and FP8 lose more by meeting than by the last tiles' idle multiprocessors.)
+// 4-bit: every block reads an equal run of the matrix, groups of sixteen tiles one after the other. Where
+// several share a group, the block in which it begins adds up what the others have of it, which they leave in
+// device memory (shares): the blocks wait for each other, all must run at once. Without that memory blocks
+// take whole groups. (BF16 and FP8 lose more by meeting than by the last tiles' idle multiprocessors.)
 //
 // Launched dependently, and too large in shared memory for two blocks on a multiprocessor: a block starts
 // where one of the kernel before it ends, requests its first weights, prefetches more into the L2 cache, and
@@ -60,8 +60,8 @@ struct DecodeLinearArgs {
   const __nv_bfloat16* bias = nullptr;  // [N] or null, kStore only
   void* out = nullptr;
   int64_t out_stride = 0;
-  int out_features = 0;  // N
-  int in_features = 0;   // K
+  int out_features = 0;        // N
+  int in_features = 0;         // K
   uint64_t* shares = nullptr;  // 4-bit: kDecodeShares; null: blocks take whole groups of tiles
   int prefetch_bytes =
       32 * 1024;  // of weights per block, into L2, before the wait, beside what the ring holds

@@ -2,13 +2,14 @@
 // first operand in its usual order: eight rows of x cost as much as one. The integers less their zero point
 // are exact in FP16; their sums over a group are scaled in float32.
 //
-// A producer warp fills a ring of stages by bulk copies, each a window of a group of sixteen tiles, one run of
-// bytes; sixteen warps take a tile each and keep its sums over the block's windows: they never wait for each
-// other. Groups of tiles are shared by blocks as decode_linear_parts.cuh has it.
+// A producer warp fills a ring of stages by bulk copies, each a window of a group of sixteen tiles, one run
+// of bytes; sixteen warps take a tile each and keep its sums over the block's windows: they never wait for
+// each other. Groups of tiles are shared by blocks as decode_linear_shares.cuh has it.
 #include "device/cuda/bulk_copy.cuh"
 #include "device/cuda/launch.h"
 #include "ops/decode_linear/decode_linear_int4_cuda.h"
 #include "ops/decode_linear/decode_linear_parts.cuh"
+#include "ops/decode_linear/decode_linear_shares.cuh"
 #include "ops/matmul/int4_operand.cuh"
 #include "ops/matmul/int4_tiles.h"
 
@@ -59,8 +60,8 @@ struct Room {
   __device__ uint32_t free(int i) const { return full(i) + kStages * kBarrierBytes; }
 };
 
-// By one thread: every window of the block's run, tile group after tile group; `ahead` of them before the ring has
-// been used once.
+// By one thread: every window of the block's run, tile group after tile group; `ahead` of them before the
+// ring has been used once.
 template <int kGroups, int kStages>
 struct Producer {
   using R = Room<kGroups, kStages>;
@@ -83,8 +84,9 @@ struct Producer {
     const int first = part * kInt4GroupTiles;
     const int bytes = static_cast<int>(int4_tiles_of_group(first, tiles)) * R::kWindowBytes;
     barrier_expect(room.full(place.stage), bytes);
-    bulk_copy(room.stage(place.stage), weights + int4_window_index(first, window, tiles, windows) * R::kWindowBytes,
-              bytes, room.full(place.stage), policy);
+    bulk_copy(room.stage(place.stage),
+              weights + int4_window_index(first, window, tiles, windows) * R::kWindowBytes, bytes,
+              room.full(place.stage), policy);
     place.advance();
     --left;
     if (++window < windows) return;
@@ -159,7 +161,8 @@ __device__ inline void multiply_window(float (&sums)[4], uint32_t window, const 
   }
 }
 
-// This lane's outputs of a tile: rows g = lane / 4 and g + 8 (elements 0, 1 and 2, 3 of the sums) for rows 2·t, 2·t
+// This lane's outputs of a tile: rows g = lane / 4 and g + 8 (elements 0, 1 and 2, 3 of the sums) for rows
+// 2·t, 2·t
 // + 1 of x. For kSiluMul rows g + 8 are of the up matrix: one output for each row of x.
 template <DecodeEpilogue kEpilogue>
 struct Outputs {
@@ -187,8 +190,12 @@ struct Outputs {
       }
     }
   }
-  __device__ static int lane_row() { return static_cast<int>(threadIdx.x) % 32 / 4; }
-  __device__ static int x_row(int j) { return static_cast<int>(threadIdx.x) % 4 * 2 + j; }
+  __device__ static int lane_row() {
+    return static_cast<int>(threadIdx.x) % 32 / 4;
+  }
+  __device__ static int x_row(int j) {
+    return static_cast<int>(threadIdx.x) % 4 * 2 + j;
+  }
 };
 
 // visit(element, row of x, row of the tile) for this lane's sums within the batch.
@@ -210,7 +217,8 @@ __device__ inline void consume(const DecodeLinearArgs& a, const Run& run, const 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   // Column lane / 4 of the mma is that row of x; beyond the batch it is the first again, and not stored.
-  const uint8_t* x = x_shared + (lane / 4 < a.rows ? lane / 4 : 0) * x_row_bytes(a.in_features) + lane % 4 * 16;
+  const uint8_t* x =
+      x_shared + (lane / 4 < a.rows ? lane / 4 : 0) * x_row_bytes(a.in_features) + lane % 4 * 16;
   RingPlace<kStages> place;
   int part = run.begin / run.windows;
   int window = run.begin % run.windows;
@@ -236,7 +244,8 @@ __device__ inline void consume(const DecodeLinearArgs& a, const Run& run, const 
       continue;
     }
     if (window + count < run.windows)
-      for_sums(a, [&](int e, int r, int row) { sums[e] += take_shares(a, run, part, r, warp * kTileRows + row); });
+      for_sums(
+          a, [&](int e, int r, int row) { sums[e] += take_shares(a, run, part, r, warp * kTileRows + row); });
     outputs.write(a, tile, sums);
   }
 }
@@ -326,8 +335,9 @@ void decode_linear_int4(const CudaStream& stream, DecodeEpilogue epilogue, const
   const LaunchShape shape = {
       .grid = dim3(grid_of(args, parts, args.in_features / kInt4WindowColumns, kFewestWindows)),
       .block = dim3(kThreads),
-      .shared_bytes = std::max(
-          shared_bytes(args.rows, args.in_features, args.group, deep ? kDeepRing : kShallowRing), kExclusiveBytes),
+      .shared_bytes =
+          std::max(shared_bytes(args.rows, args.in_features, args.group, deep ? kDeepRing : kShallowRing),
+                   kExclusiveBytes),
       .dependent = true};
   for_kernel(epilogue, args.group, deep, [&](auto* kernel) { launch(stream.get(), shape, kernel, args); });
 }

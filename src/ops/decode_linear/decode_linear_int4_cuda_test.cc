@@ -68,7 +68,8 @@ class DecodeLinearInt4Cuda : public GpuTest {
     prepare_decode_linear();
     shares_.emplace(std::vector<uint64_t>(kDecodeShares, 0));
   }
-  std::vector<double> run(const Inputs& k, const Int4Matrix& weight, int prefetch_bytes, bool whole_groups = false) {
+  std::vector<double> run(const Inputs& k, const Int4Matrix& weight, int prefetch_bytes,
+                          bool whole_groups = false) {
     const Case& c = k.c;
     const auto x = to_device(k.x), norm = to_device(k.norm), bias = to_device(k.bias);
     const DeviceArray<__nv_bfloat16> poisoned(static_cast<size_t>(c.rows * c.out));

@@ -6,7 +6,7 @@ namespace crible::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRun = 32;  // columns that are permuted among themselves: four vectors
+constexpr int kRun = 32;     // columns that are permuted among themselves: four vectors
 constexpr int kMaxRuns = 4;  // of a row per thread, in registers: up to 32,768 columns
 
 struct Run {
@@ -24,7 +24,8 @@ __device__ inline Run load_run(const __nv_bfloat16* from) {
 __device__ inline void store_run(const ArrangeArgs& a, int64_t row, int64_t run, const Run& r) {
   const int64_t in_block = row % a.block;
   const int64_t halves = a.columns / 64;  // 64 columns: two runs, a row of 128 bytes
-  auto* to = static_cast<uint8_t*>(a.out) + (row / a.block * halves + run / 2) * a.block * 128 + in_block * 128;
+  auto* to =
+      static_cast<uint8_t*>(a.out) + (row / a.block * halves + run / 2) * a.block * 128 + in_block * 128;
   const auto chunk = [&](int j) {
     return reinterpret_cast<uint4*>(to + ((run % 2 * 4 + j) ^ (in_block & 7)) * 16);
   };
@@ -112,8 +113,8 @@ void arrange(const CudaStream& stream, const ArrangeArgs& args) {
   }
   const LaunchShape shape = {
       .grid = dim3(static_cast<unsigned>(args.rows)), .block = dim3(kThreads), .dependent = true};
-  launch(stream.get(), shape,
-         runs <= kThreads ? &arrange_norm_kernel<1> : &arrange_norm_kernel<kMaxRuns>, args);
+  launch(stream.get(), shape, runs <= kThreads ? &arrange_norm_kernel<1> : &arrange_norm_kernel<kMaxRuns>,
+         args);
 }
 
 }  // namespace crible::cuda

@@ -1,7 +1,8 @@
 // x in the order in which the products with 4-bit weights take it (int4_matmul_cuda.h), with its norm where
-// asked for. Blocks of `block` rows follow each other; a block is, for every 64 columns, its rows of 128 bytes
-// as wgmma's 128-byte swizzle has them, each 32 columns permuted: pair t of operand k-step 2·i + h and half s is
-// pair 4·t + 2·h + s of the 32, which is what a word of int4_tiles.h holds of W. Rows beyond x are not written.
+// asked for. Blocks of `block` rows follow each other; a block is, for every 64 columns, its rows of 128
+// bytes as wgmma's 128-byte swizzle has them, each 32 columns permuted: pair t of operand k-step 2·i + h and
+// half s is pair 4·t + 2·h + s of the 32, which is what a word of int4_tiles.h holds of W. Rows beyond x are
+// not written.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,9 +17,9 @@ namespace crible::cuda {
 struct ArrangeArgs {
   const __nv_bfloat16* x = nullptr;  // [rows, columns]
   int64_t rows = 0;
-  int64_t columns = 0;  // a multiple of 128
-  int64_t block = 0;    // a multiple of 8
-  void* out = nullptr;  // arranged_bytes()
+  int64_t columns = 0;                         // a multiple of 128
+  int64_t block = 0;                           // a multiple of 8
+  void* out = nullptr;                         // arranged_bytes()
   const __nv_bfloat16* norm_weight = nullptr;  // [columns]: RMS norm of x first; null: none
   float epsilon = 0;
 };

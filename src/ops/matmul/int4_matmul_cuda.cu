@@ -63,7 +63,8 @@ void int4_matmul(const CudaStream& stream, Int4Epilogue epilogue, const Int4Matm
   CHECK(int4_fits(w.rows, w.columns, w.group) && (epilogue != Int4Epilogue::kSiluMul || w.paired),
         "{} rows of 4-bit {} x {}", args.rows, w.rows, w.columns);
   const int64_t units = Work(args).units;
-  const int64_t blocks = std::clamp<int64_t>(units / kFewestWindows, 1, std::min<int64_t>(multiprocessors(), kMaxInt4Blocks));
+  const int64_t blocks =
+      std::clamp<int64_t>(units / kFewestWindows, 1, std::min<int64_t>(multiprocessors(), kMaxInt4Blocks));
   for_kernel(args.block, w.group, [&](auto plan, auto* kernel) {
     launch(stream.get(),
            {.grid = dim3(static_cast<unsigned>(blocks)),

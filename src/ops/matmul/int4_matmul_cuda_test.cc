@@ -1,5 +1,5 @@
-// Products with 4-bit weights against float64 on what the integers, zero points and scales mean: any number of
-// rows, every size of group, tiles that many blocks share, and the same bits in every run.
+// Products with 4-bit weights against float64 on what the integers, zero points and scales mean: any number
+// of rows, every size of group, tiles that many blocks share, and the same bits in every run.
 #include "ops/matmul/int4_matmul_cuda.h"
 
 #include <algorithm>
@@ -56,6 +56,45 @@ std::vector<double> gated(const std::vector<double>& both, int64_t rows) {
   return out;
 }
 
+TEST(Int4Tiles, EveryWindowHasItsPlace) {
+  for (const int64_t tiles : {1, 15, 16, 17, 40}) {
+    for (const int64_t windows : {1, 7}) {
+      std::vector<int> seen(static_cast<size_t>(tiles * windows), 0);
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        for (int64_t window = 0; window < windows; ++window)
+          ++seen.at(static_cast<size_t>(int4_window_index(tile, window, tiles, windows)));
+      }
+      EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; })) << tiles << " tiles";
+    }
+  }
+  // Sixteen tiles of a window are one run of bytes, and so is the group.
+  EXPECT_EQ(int4_window_index(17, 3, 40, 7), 16 * 7 + 3 * 16 + 1);
+  EXPECT_EQ(int4_window_index(33, 3, 40, 7), 32 * 7 + 3 * 8 + 1) << "the last group is what is left";
+}
+
+TEST(Int4Arranged, EveryElementHasItsPlace) {
+  constexpr int64_t kColumns = 256;
+  for (const int64_t block : {8, 16, 128}) {
+    const int64_t rows = 2 * block;
+    std::vector<int> seen(static_cast<size_t>(arranged_bytes(rows, kColumns, block) / 2), 0);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t k = 0; k < kColumns; ++k)
+        ++seen.at(static_cast<size_t>(arranged_place(r, k, kColumns, block)));
+    }
+    EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }))
+        << block << " rows a block";
+  }
+}
+
+TEST(Int4Arranged, BlocksAreAsLargeAsTheRowsNeed) {
+  EXPECT_EQ(int4_block_rows(1), 8);
+  EXPECT_EQ(int4_block_rows(8), 8);
+  EXPECT_EQ(int4_block_rows(9), 16);
+  EXPECT_EQ(int4_block_rows(33), 64);
+  EXPECT_EQ(int4_block_rows(65), 128);
+  EXPECT_EQ(int4_block_rows(600), 128);
+}
+
 class Int4MatmulCuda : public GpuTest {
  protected:
   void SetUp() override {
@@ -69,8 +108,7 @@ class Int4MatmulCuda : public GpuTest {
   DeviceArray<uint8_t> arranged(const DeviceArray<__nv_bfloat16>& x, int64_t rows, int64_t columns,
                                 int64_t block) {
     DeviceArray<uint8_t> out(static_cast<size_t>(arranged_bytes(rows, columns, block)));
-    arrange(stream(),
-            {.x = x.data(), .rows = rows, .columns = columns, .block = block, .out = out.data()});
+    arrange(stream(), {.x = x.data(), .rows = rows, .columns = columns, .block = block, .out = out.data()});
     return out;
   }
   void multiply(Int4Epilogue epilogue, const DeviceArray<uint8_t>& x, int64_t rows, int64_t block,
@@ -90,8 +128,8 @@ class Int4MatmulCuda : public GpuTest {
   }
   // Every epilogue, and a paired matrix without its gate.
   void check(RandomValues& random, const Size& s) {
-    SCOPED_TRACE(::testing::Message() << s.rows << " rows of " << s.out << " x " << s.in << ", group "
-                                      << s.group);
+    SCOPED_TRACE(::testing::Message()
+                 << s.rows << " rows of " << s.out << " x " << s.in << ", group " << s.group);
     const Int4Case c(random, s.out, s.in, s.group, 1.0f / std::sqrt(static_cast<float>(s.in)));
     const Bf16s x = random_bf16(random, s.rows * s.in, 2.0f);
     const Bf16s residual = random_bf16(random, s.rows * s.out, 2.0f);
@@ -103,8 +141,8 @@ class Int4MatmulCuda : public GpuTest {
     const auto x_arranged = arranged(x_device, s.rows, s.in, block);
     const Int4OnDevice plain(stream(), c, false);
     const Int4OnDevice paired(stream(), c, true);
-    // The result is rounded to BF16 once: half an epsilon. In larger blocks each weight is too, which moves a sum
-    // of random terms by as much at most, the gate's product by twice as much.
+    // The result is rounded to BF16 once: half an epsilon. In larger blocks each weight is too, which moves a
+    // sum of random terms by as much at most, the gate's product by twice as much.
     const double store = kBf16Epsilon / 2 * (block <= 64 ? 1 : 2);
     const double gate = kBf16Epsilon / 2 * (block <= 64 ? 1 : 3);
     const auto expect = [&](Int4Epilogue epilogue, const Int4OnDevice& w, const std::vector<double>& expected,
@@ -119,7 +157,8 @@ class Int4MatmulCuda : public GpuTest {
         multiply(epilogue, x_arranged, s.rows, block, w.matrix(), out, stride);
         finish();
         const std::vector<double> values = to_doubles(out.host());
-        EXPECT_LE(relative_distance(values, expected), tolerance) << "epilogue " << static_cast<int>(epilogue);
+        EXPECT_LE(relative_distance(values, expected), tolerance)
+            << "epilogue " << static_cast<int>(epilogue);
         if (run == 0) first = values;
         EXPECT_EQ(values, first);
       }
@@ -174,7 +213,8 @@ TEST_F(Int4MatmulCuda, ProductsInARowDoNotDisturbEachOther) {
   const DeviceArray<__nv_bfloat16> narrow(kRows * kNarrow);
   const DeviceArray<uint8_t> operand(static_cast<size_t>(arranged_bytes(kRows, kWide, block)));
   const auto arrange_into = [&](const DeviceArray<__nv_bfloat16>& from, int64_t columns) {
-    arrange(stream(), {.x = from.data(), .rows = kRows, .columns = columns, .block = block, .out = operand.data()});
+    arrange(stream(),
+            {.x = from.data(), .rows = kRows, .columns = columns, .block = block, .out = operand.data()});
   };
   const auto chain = [&](bool pauses) {
     std::vector<double> all;
@@ -271,7 +311,8 @@ TEST_F(Int4MatmulCuda, ArrangesRowsAsTheTilesHaveTheirColumns) {
       const Bf16s values = out.host();
       for (int64_t r = 0; r < kRows; ++r) {
         double squares = 0;
-        for (int64_t k = 0; k < columns; ++k) squares += std::pow(exact(x[static_cast<size_t>(r * columns + k)]), 2);
+        for (int64_t k = 0; k < columns; ++k)
+          squares += std::pow(exact(x[static_cast<size_t>(r * columns + k)]), 2);
         const double scale = norm ? 1 / std::sqrt(squares / static_cast<double>(columns) + 1e-6) : 1;
         for (int64_t k = 0; k < columns; ++k) {
           const int64_t pair = k % 32 / 2;  // of its run: 4·t + 2·h + s

@@ -15,13 +15,15 @@ inline constexpr int kGroupWarps = 4;
 inline constexpr int kWarpgroups = 4;
 inline constexpr int kGroupThreads = kGroupWarps * 32;
 inline constexpr int kConsumers = kWarpgroups * kGroupThreads;
-// The producer is one thread of a warpgroup, as registers are handed over by warpgroups. Those of a block are as
-// many as it starts with: 96 a thread, the most that 640 threads can have. Asking for more would wait forever.
+// The producer is one thread of a warpgroup, as registers are handed over by warpgroups. Those of a block are
+// as many as it starts with: 96 a thread, the most that 640 threads can have. Asking for more would wait
+// forever.
 inline constexpr int kThreads = kConsumers + kGroupThreads;
 inline constexpr int kConsumerRegisters = 112;
 inline constexpr int kProducerRegisters = 32;
 inline constexpr int kStartRegisters = 65536 / kThreads / 8 * 8;
-static_assert(kConsumers * kConsumerRegisters + kGroupThreads * kProducerRegisters <= kThreads * kStartRegisters);
+static_assert(kConsumers * kConsumerRegisters + kGroupThreads * kProducerRegisters <=
+              kThreads * kStartRegisters);
 inline constexpr int kTiles = kWarpgroups * kGroupWarps;  // of 16 rows of W: a block takes 256 rows at once
 static_assert(kTiles == kInt4GroupTiles);
 inline constexpr int kMaxStages = 10;
@@ -117,8 +119,8 @@ __device__ inline void produce(const Int4MatmulArgs& a, const Work& work, uint32
   };
   const auto request_x = [&](const Cursor& at, int stage) {
     const int64_t window = static_cast<int64_t>(at.x_block) * work.windows + at.window;
-    bulk_copy(shared + stage * P::kStageBytes, static_cast<const uint8_t*>(a.x) + window * P::kXBytes, P::kXBytes,
-              full(stage), x_policy);
+    bulk_copy(shared + stage * P::kStageBytes, static_cast<const uint8_t*>(a.x) + window * P::kXBytes,
+              P::kXBytes, full(stage), x_policy);
   };
   // Weights do not depend on the kernel before this one: a ring of them is on its way when that ends.
   const int ahead = min(units, P::kStages);
@@ -151,8 +153,8 @@ struct SplitScale {
   __device__ uint4 times(const uint4& v) const { return {times(v.x), times(v.y), times(v.z), times(v.w)}; }
 };
 
-// One window of a warpgroup's 64 rows times the block of x, added to sums; larger blocks overwrite them if fresh. A
-// pair of k-steps is multiplied while the next is unpacked.
+// One window of a warpgroup's 64 rows times the block of x, added to sums; larger blocks overwrite them if
+// fresh. A pair of k-steps is multiplied while the next is unpacked.
 template <int kN, int kGroups>
 __device__ inline void multiply_window(float (&sums)[kN / 2], bool fresh, uint32_t x, const uint8_t* window) {
   constexpr bool kExact = Plan<kN, kGroups>::kExact;
@@ -214,10 +216,10 @@ __device__ inline void multiply_window(float (&sums)[kN / 2], bool fresh, uint32
   }
 }
 
-// Eight rows of x and the warp's tile of W: this thread has rows g = lane / 4 (elements 0, 1) and g + 8 (2, 3)
-// of the tile for rows 2·(lane mod 4) and the next of x.
-__device__ inline void write_chunk(const Int4MatmulArgs& a, Int4Epilogue epilogue, int tile, int64_t first_row,
-                                   const float4& v) {
+// Eight rows of x and the warp's tile of W: this thread has rows g = lane / 4 (elements 0, 1) and g + 8 (2,
+// 3) of the tile for rows 2·(lane mod 4) and the next of x.
+__device__ inline void write_chunk(const Int4MatmulArgs& a, Int4Epilogue epilogue, int tile,
+                                   int64_t first_row, const float4& v) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4;
   if (tile * int64_t{kInt4TileRows} >= a.weight.rows) return;
@@ -256,10 +258,11 @@ __device__ inline Target target_of(const Work& work, int unit, int block_rows) {
           static_cast<int64_t>(tile % work.x_blocks) * block_rows};
 }
 
-// Adds up this block's share of a tile that it shares with others, and writes it: of the tile's chunks of eight
-// rows of x every so manieth.
+// Adds up this block's share of a tile that it shares with others, and writes it: of the tile's chunks of
+// eight rows of x every so manieth.
 template <int kN>
-__device__ inline void add_shared_tile(const Int4MatmulArgs& a, Int4Epilogue epilogue, const Work& work, int tile) {
+__device__ inline void add_shared_tile(const Int4MatmulArgs& a, Int4Epilogue epilogue, const Work& work,
+                                       int tile) {
   const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
   const int first = work.block_of(tile * work.windows);
   const int count = work.block_of((tile + 1) * work.windows - 1) - first + 1;
@@ -292,8 +295,8 @@ __device__ inline void add_shared_tile(const Int4MatmulArgs& a, Int4Epilogue epi
 }
 
 template <int kN, int kGroups>
-__device__ inline void consume(const Int4MatmulArgs& a, Int4Epilogue epilogue, const Work& work, uint32_t shared,
-                               const uint8_t* memory) {
+__device__ inline void consume(const Int4MatmulArgs& a, Int4Epilogue epilogue, const Work& work,
+                               uint32_t shared, const uint8_t* memory) {
   using P = Plan<kN, kGroups>;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int block = static_cast<int>(blockIdx.x);

@@ -1,9 +1,9 @@
 // How 4-bit weights lie in device memory, for every kernel that reads them: w[n, k] = (q[n, k] - zero) ·
 // scale with a zero point and an FP16 scale per row and group of 32, 64 or 128 neighbours in k.
 //
-// Tiles of 16 rows, sixteen of them (256 rows) a group of tiles, the last group what is left. A group is cut into
-// windows of 128 columns that follow each other; in a window lie the windows of its tiles one after the other,
-// so that a block's work is one run of bytes. A tile's window:
+// Tiles of 16 rows, sixteen of them (256 rows) a group of tiles, the last group what is left. A group is cut
+// into windows of 128 columns that follow each other; in a window lie the windows of its tiles one after the
+// other, so that a block's work is one run of bytes. A tile's window:
 //   512 bytes  rows 0 to 7:  lane 4·row + t holds 16 bytes, whose word i is columns 32·i + 8·t to + 7;
 //   512 bytes  rows 8 to 15, likewise;
 //   per group of the window, 48 bytes: 16 scales and 16 zero points (a byte each), rows 0, 8, 1, 9, 2, ...
