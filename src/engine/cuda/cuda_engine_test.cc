@@ -154,7 +154,7 @@ class CudaEngineTest : public GpuTest {
 
 TEST_F(CudaEngineTest, AThousandRequestsLeaveThePoolAsItWas) {
   // Too few blocks for all of them: some are pre-empted.
-  start(config_of(24, 256, 90));
+  start(config_of(24, 256, 45));
   if (HasFatalFailure()) return;
   int submitted = 0;
   while (submitted < 1000 || engine_->has_work()) {
@@ -175,7 +175,7 @@ TEST_F(CudaEngineTest, AThousandRequestsLeaveThePoolAsItWas) {
   EXPECT_GT(stats.preemptions, 0);
   EXPECT_GT(stats.prefix_hit_tokens, 1000);
   EXPECT_EQ(stats.steps_ahead, launchable_ahead_ - idle_);
-  EXPECT_GT(launchable_ahead_, 100);
+  EXPECT_GT(launchable_ahead_, 1000);
   EXPECT_LT(idle_, launchable_ahead_ / 10);
 }
 
@@ -240,7 +240,8 @@ TEST_F(CudaEngineTest, PenaltiesDoNotHoldUpTheNextStep) {
 
 // Pre-empted, begun anew, forked, cancelled beside others, more of them than there are slots for histories.
 TEST_F(CudaEngineTest, PenalisedTokensDoNotDependOnTheHistory) {
-  EngineConfig config = config_of(6, 64, 40);
+  // At their ends six of them hold 45 blocks on average.
+  EngineConfig config = config_of(6, 64, 34);
   config.deterministic = true;
   start(config);
   if (HasFatalFailure()) return;
@@ -249,7 +250,7 @@ TEST_F(CudaEngineTest, PenalisedTokensDoNotDependOnTheHistory) {
   for (int i = 0; i < 20; ++i) {
     std::vector<TokenId> prompt;
     for (int64_t t = 1 + draw(60); t > 0; --t) prompt.push_back(static_cast<TokenId>(draw(kVocabulary)));
-    requests.push_back(penalised(std::move(prompt), 40 + draw(60), i % 2 == 0 ? 0.0f : 0.9f));
+    requests.push_back(penalised(std::move(prompt), 60 + draw(60), i % 2 == 0 ? 0.0f : 0.9f));
     requests.back().sampling.seed = static_cast<uint64_t>(i);
     expected.push_back(alone(requests.back()));
   }
