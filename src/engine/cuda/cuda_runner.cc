@@ -26,9 +26,10 @@ MemoryNeeds CudaRunner::workspace_needs(const DecoderWeights& weights, const Eng
   return DeviceWorkspace::needs(weights, resolved);
 }
 
-Result<std::unique_ptr<GpuWorkspace>> CudaRunner::make_workspace(const EngineConfig& resolved, const MemoryPlan& plan) {
+Result<std::unique_ptr<GpuWorkspace>> CudaRunner::make_workspace(const EngineConfig& resolved, const MemoryPlan& plan,
+                                                                 MatmulChoices& choices) {
   const DecoderShares& shares = device_model().shares;
-  return DeviceWorkspace::create(ranks()[0].stream, shares.ranks[0], shares.rope, resolved, plan);
+  return DeviceWorkspace::create(ranks()[0].stream, shares.ranks[0], shares.rope, resolved, plan, choices);
 }
 
 // The choice of algorithms is measured, so bits are those of one process.

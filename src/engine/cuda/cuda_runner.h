@@ -17,7 +17,8 @@ class CudaRunner final : public GpuRunner {
  private:
   CudaRunner(std::vector<Rank> ranks, DeviceModel model) : GpuRunner(std::move(ranks), std::move(model)) {}
   MemoryNeeds workspace_needs(const DecoderWeights& weights, const EngineConfig& resolved) const override;
-  Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan) override;
+  Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan,
+                                                       MatmulChoices& choices) override;
   Status wait_for_end(size_t event) override { return ranks()[0].ends[event].synchronize(); }
 };
 

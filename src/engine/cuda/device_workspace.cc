@@ -24,12 +24,13 @@ MemoryNeeds DeviceWorkspace::needs(const DecoderWeights& weights, const EngineCo
 
 Result<std::unique_ptr<GpuWorkspace>> DeviceWorkspace::create(const CudaStream& stream, const DecoderWeights& weights,
                                                               const RopeTable& rope, const EngineConfig& resolved,
-                                                              const MemoryPlan& plan) {
+                                                              const MemoryPlan& plan, MatmulChoices& choices) {
   const StepLimits limits = step_limits(resolved);
   const DecoderOptions options = decoder_options(resolved);
   const DecoderShape& shape = weights.shape();
   // The measurement of matmuls wants room of its own: before the KV blocks take what is left.
-  CRIBLE_TRY(Decoder decoder, Decoder::create(stream, weights, rope, limits, options));
+  CRIBLE_TRY(Decoder decoder, Decoder::create(stream, weights, rope, limits, options, choices));
+  choices = decoder.choices();
   CRIBLE_TRY(StepBatch arrays, StepBatch::create(limits));
   CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(logits_bytes(resolved, shape)));
   CRIBLE_TRY(DeviceSampler sampler,

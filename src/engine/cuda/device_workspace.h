@@ -17,9 +17,10 @@ class DeviceWorkspace final : public GpuWorkspace {
   // Without weights and runtime.
   static MemoryNeeds needs(const DecoderWeights& weights, const EngineConfig& resolved);
   // Stream, weights and rope outlive the workspace.
+  // choices: taken over, and left with what was measured beside.
   static Result<std::unique_ptr<GpuWorkspace>> create(const CudaStream& stream, const DecoderWeights& weights,
                                                       const RopeTable& rope, const EngineConfig& resolved,
-                                                      const MemoryPlan& plan);
+                                                      const MemoryPlan& plan, MatmulChoices& choices);
 
   Result<bool> capture_next() override { return graphs_.capture_next(stream_, max_sequences()); }
   const KvPool& pool(int64_t /*rank*/) const override { return pool_; }

@@ -74,7 +74,7 @@ Status GpuRunner::allocate(const EngineConfig& resolved, const MemoryPlan& plan)
   CHECK(!oldest_, "a step is under way while memory is made anew");
   CRIBLE_RETURN_IF_ERROR(synchronize());
   workspace_.reset();
-  CRIBLE_TRY(workspace_, make_workspace(resolved, plan));
+  CRIBLE_TRY(workspace_, make_workspace(resolved, plan, choices_));
   return {};
 }
 

@@ -57,7 +57,9 @@ class GpuRunner : public StepRunner {
 
   // On each GPU, without weights and runtime. weights: a rank's.
   virtual MemoryNeeds workspace_needs(const DecoderWeights& weights, const EngineConfig& resolved) const = 0;
-  virtual Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan) = 0;
+  // choices: what was measured before, and is not again; left with what was measured now.
+  virtual Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan,
+                                                               MatmulChoices& choices) = 0;
   // Waits until all ranks have come to the end of the step that recorded Rank::ends[event]. After an error the device
   // has failed for good, and nothing on any GPU is left waiting.
   virtual Status wait_for_end(size_t event) = 0;
@@ -73,6 +75,7 @@ class GpuRunner : public StepRunner {
   DeviceModel model_;
   int64_t device_bytes_ = 0;   // of the smallest GPU
   int64_t runtime_bytes_ = 0;  // on the GPU where most is taken
+  MatmulChoices choices_;        // of all configurations so far
   std::unique_ptr<GpuWorkspace> workspace_;
   size_t next_event_ = 0;
   std::optional<Flight> oldest_, newest_;

@@ -85,13 +85,13 @@ MemoryNeeds ParallelRunner::workspace_needs(const DecoderWeights& weights, const
 }
 
 Result<std::unique_ptr<GpuWorkspace>> ParallelRunner::make_workspace(const EngineConfig& resolved,
-                                                                     const MemoryPlan& plan) {
+                                                                     const MemoryPlan& plan, MatmulChoices& choices) {
   const DecoderShares& shares = device_model().shares;
   std::vector<ParallelDecoder::RankPlace> places;
   for (size_t r = 0; r < ranks().size(); ++r) {
     places.push_back({.device = ranks()[r].device, .stream = &ranks()[r].stream, .weights = &shares.ranks[r]});
   }
-  return ParallelWorkspace::create(places, shares.rope, group_, resolved, plan);
+  return ParallelWorkspace::create(places, shares.rope, group_, resolved, plan, choices);
 }
 
 // The healthy GPUs wait for the other within a collective, for good if nobody ends it.

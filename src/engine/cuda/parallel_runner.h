@@ -24,7 +24,8 @@ class ParallelRunner final : public GpuRunner {
   ParallelRunner(std::vector<Rank> ranks, GpuGroup group, DeviceModel model)
       : GpuRunner(std::move(ranks), std::move(model)), group_(std::move(group)) {}
   MemoryNeeds workspace_needs(const DecoderWeights& weights, const EngineConfig& resolved) const override;
-  Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan) override;
+  Result<std::unique_ptr<GpuWorkspace>> make_workspace(const EngineConfig& resolved, const MemoryPlan& plan,
+                                                       MatmulChoices& choices) override;
   // Connects the GPUs, and adds up known numbers over them.
   Status try_out();
   Status wait_for_end(size_t event) override;

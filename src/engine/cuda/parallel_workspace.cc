@@ -16,9 +16,10 @@ MemoryNeeds ParallelWorkspace::needs(const DecoderWeights& weights, const Engine
 
 Result<std::unique_ptr<GpuWorkspace>> ParallelWorkspace::create(
     std::span<const ParallelDecoder::RankPlace> ranks, const RopeTable& rope, GpuGroup& group,
-    const EngineConfig& resolved, const MemoryPlan& plan) {
+    const EngineConfig& resolved, const MemoryPlan& plan, MatmulChoices& choices) {
   CRIBLE_TRY(ParallelDecoder decoder, ParallelDecoder::create(ranks, rope, group, step_limits(resolved),
-                                                              decoder_options(resolved), plan.num_blocks));
+                                                              decoder_options(resolved), plan.num_blocks, choices));
+  choices = decoder.choices();
   std::vector<DeviceSampler> samplers;
   for (const ParallelDecoder::RankPlace& rank : ranks) {
     const DeviceScope scope(rank.device);

@@ -17,10 +17,11 @@ class ParallelWorkspace final : public GpuWorkspace {
  public:
   // On each GPU, without weights and runtime. weights: a rank's.
   static MemoryNeeds needs(const DecoderWeights& weights, const EngineConfig& resolved);
-  // plan: of one GPU; all of them get the same number of blocks.
+  // plan: of one GPU; all of them get the same number of blocks. choices: as in DeviceWorkspace.
   static Result<std::unique_ptr<GpuWorkspace>> create(std::span<const ParallelDecoder::RankPlace> ranks,
                                                       const RopeTable& rope, GpuGroup& group,
-                                                      const EngineConfig& resolved, const MemoryPlan& plan);
+                                                      const EngineConfig& resolved, const MemoryPlan& plan,
+                                                      MatmulChoices& choices);
 
   Result<bool> capture_next() override { return decoder_.capture_next(max_sequences()); }
   const KvPool& pool(int64_t rank) const override { return decoder_.pool(rank); }

@@ -65,7 +65,7 @@ int64_t Decoder::attention_bytes(const DecoderShape& shape, const StepLimits& li
 
 Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& weights,
                                 const RopeTable& rope, const StepLimits& limits,
-                                const DecoderOptions& options, const Decoder* tuned) {
+                                const DecoderOptions& options, const MatmulChoices& tuned) {
   const DecoderShape& s = weights.shape();
   CRIBLE_TRY(MatrixProducts products,
              MatrixProducts::create(options.deterministic ? MatmulRule::kSameBits : MatmulRule::kFastest));
@@ -82,7 +82,7 @@ Result<Decoder> Decoder::create(const CudaStream& stream, const DecoderWeights& 
       cudaMemsetAsync(decoder.a_.shares, 0, kDecodeShares * sizeof(uint64_t), stream.get()));
   prepare_decode_linear();
   prepare_decode_attention();
-  if (tuned != nullptr) decoder.products_.matmul().choose_as(tuned->products_.matmul());
+  decoder.products_.matmul().choose_as(tuned);
   CRIBLE_RETURN_IF_ERROR(decoder.tune(stream, limits));
   return decoder;
 }

@@ -44,15 +44,18 @@ struct DecoderOptions {
 
 class Decoder {
  public:
-  // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two. tuned: a decoder of the
-  // same shape and limits on a GPU of the same kind, whose algorithms are taken instead, so that ranks compute alike.
+  // The weights must outlive the decoder. Measures matmul algorithms: takes a second or two. tuned: the choices() of a
+  // decoder of the same shape on a GPU of the same kind, which are taken instead: so that ranks compute alike, and that
+  // a change of the configuration measures nothing again.
   static Result<Decoder> create(const CudaStream& stream, const DecoderWeights& weights,
                                 const RopeTable& rope, const StepLimits& limits,
-                                const DecoderOptions& options = {}, const Decoder* tuned = nullptr);
+                                const DecoderOptions& options = {}, const MatmulChoices& tuned = {});
   static int64_t arena_bytes(const DecoderShape& shape, const StepLimits& limits, WeightFormat format = {});
   // What attention needs beside the arena; the matmuls need Matmul::workspace_bytes() more.
   static int64_t attention_bytes(const DecoderShape& shape, const StepLimits& limits,
                                  const DecoderOptions& options = {});
+
+  MatmulChoices choices() const { return products_.matmul().choices(); }
 
   // Once before forward(), with the step's host arrays: the schedule of attention. graph:
   // StepBatch::plan_input.

@@ -1,5 +1,3 @@
-#include <cooperative_groups.h>
-
 #include "device/cuda/launch.h"
 #include "ops/attention/kv_element.cuh"
 #include "ops/decode_attention/decode_attention_cuda.h"
@@ -32,11 +30,61 @@ struct Shared {
   float sum[kWarps][kMaxGroup];
   alignas(8) float values[kWarps][kMaxGroup * kStride];
   // What the blocks of the cluster send to this one: their sums of its share of the elements, not yet
-  // divided, and the maximum and total that go with them.
-  float sent_maximum[kMaxCluster][kMaxGroup];
-  float sent_total[kMaxCluster][kMaxGroup];
-  alignas(8) float sent_values[kMaxGroup * kHeadSize];  // [blocks, share]
+  // divided, and the maximum and total that go with them. The barrier counts the bytes.
+  float2 sent_totals[kMaxCluster][kMaxGroup];
+  float2 sent_values[kMaxGroup * kHeadSize / 2];  // [blocks, share]
+  alignas(8) uint64_t arrived;
 };
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+// All blocks of the cluster must have begun before one writes into another's memory: known long before it is
+// needed. Orders nothing that is written: that would cost a fence of the whole GPU.
+__device__ inline void announce_block() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ inline void await_blocks() {
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+// To the same place in another block's shared memory; counted by its barrier (PTX ISA: st.async). A kernel
+// without clusters must not do so: the instruction is illegal there.
+__device__ inline void send(float2* place, uint32_t barrier, int block, float2 v) {
+  if (gridDim.x == 1) {
+    *place = v;
+    return;
+  }
+  asm volatile(
+      "{.reg .b32 place, barrier; mapa.shared::cluster.u32 place, %0, %2; mapa.shared::cluster.u32 barrier, "
+      "%1, %2; "
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [place], {%3, %4}, [barrier];}" ::
+          "r"(shared_address(place)),
+      "r"(barrier), "r"(block), "f"(v.x), "f"(v.y)
+      : "memory");
+}
+// By one thread; another block may send before it expects.
+__device__ inline void expect_bytes(uint32_t barrier, int bytes) {
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], 1; fence.mbarrier_init.release.cluster; "
+      "{.reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;}" ::"r"(barrier),
+      "r"(bytes)
+      : "memory");
+}
+__device__ inline void await_bytes(uint32_t barrier) {
+  if (gridDim.x == 1) {
+    __syncthreads();
+    return;
+  }
+  uint32_t there = 0;
+  while (there == 0) {
+    asm volatile(
+        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, "
+        "0, p;}"
+        : "=r"(there)
+        : "r"(barrier)
+        : "memory");
+  }
+}
 
 // What a thread does to one head of the new token. A group of kHeadSize / 8 lanes has a head, eight elements
 // a lane; all that does not come from the product before is loaded before the wait for it.
@@ -119,10 +167,10 @@ __device__ void leave(const WarpSoftmax<kHeadSize, kType>& state, int group,
 // Merges the warps' shares and sends each block of the cluster its share of the elements.
 template <int kHeadSize, KvType kType>
 __device__ void merge_warps(int elements, Shared<kHeadSize, kType>& shared) {
-  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-  const int blocks = static_cast<int>(cluster.num_blocks());
-  const int rank = static_cast<int>(cluster.block_rank());
+  const int blocks = static_cast<int>(gridDim.x);
+  const int rank = static_cast<int>(blockIdx.x);
   const int share = elements / blocks;
+  const uint32_t barrier = shared_address(&shared.arrived);
   for (int i = static_cast<int>(threadIdx.x) * 2; i < elements; i += kThreads * 2) {
     const int h = i / kHeadSize;
     const int d = i % kHeadSize;
@@ -140,14 +188,9 @@ __device__ void merge_warps(int elements, Shared<kHeadSize, kType>& shared) {
       value.x += weight * part.x;
       value.y += weight * part.y;
     }
-    *reinterpret_cast<float2*>(cluster.map_shared_rank(shared.sent_values, i / share) + rank * share +
-                               i % share) = value;
+    send(shared.sent_values + (rank * share + i % share) / 2, barrier, i / share, value);
     // The head's first threads tell one block each of the maximum and the total.
-    if (d / 2 < blocks) {
-      Shared<kHeadSize, kType>* other = cluster.map_shared_rank(&shared, d / 2);
-      other->sent_maximum[rank][h] = largest;
-      other->sent_total[rank][h] = sum;
-    }
+    if (d / 2 < blocks) send(&shared.sent_totals[rank][h], barrier, d / 2, make_float2(largest, sum));
   }
 }
 
@@ -155,27 +198,26 @@ __device__ void merge_warps(int elements, Shared<kHeadSize, kType>& shared) {
 template <int kHeadSize, KvType kType>
 __device__ void merge_cluster(const Shared<kHeadSize, kType>& shared, int elements, float scale,
                               __nv_bfloat16* out) {
-  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-  const int blocks = static_cast<int>(cluster.num_blocks());
+  const int blocks = static_cast<int>(gridDim.x);
   const int share = elements / blocks;
-  const int begin = static_cast<int>(cluster.block_rank()) * share;
+  const int begin = static_cast<int>(blockIdx.x) * share;
   for (int i = static_cast<int>(threadIdx.x) * 2; i < share; i += kThreads * 2) {
     const int h = (begin + i) / kHeadSize;
-    float maxima[kMaxCluster];
+    float2 totals[kMaxCluster];
     float largest = -INFINITY;
 #pragma unroll
     for (int b = 0; b < kMaxCluster; ++b) {
-      maxima[b] = b < blocks ? shared.sent_maximum[b][h] : -INFINITY;
-      largest = fmaxf(largest, maxima[b]);
+      totals[b] = b < blocks ? shared.sent_totals[b][h] : make_float2(-INFINITY, 0);
+      largest = fmaxf(largest, totals[b].x);
     }
     float sum = 0;
     float2 value = {};
 #pragma unroll
     for (int b = 0; b < kMaxCluster; ++b) {
       if (b >= blocks) break;
-      const float weight = weight_of(maxima[b], largest);
-      const float2 part = *reinterpret_cast<const float2*>(shared.sent_values + b * share + i);
-      sum += weight * shared.sent_total[b][h];
+      const float weight = weight_of(totals[b].x, largest);
+      const float2 part = shared.sent_values[(b * share + i) / 2];
+      sum += weight * totals[b].y;
       value.x += weight * part.x;
       value.y += weight * part.y;
     }
@@ -189,14 +231,19 @@ template <int kHeadSize, KvType kType>
 __global__ void __launch_bounds__(kThreads, 1) decode_attention_kernel(DecodeAttentionArgs a) {
   constexpr int kBytes = PageElement<kType>::kBytes;
   __shared__ Shared<kHeadSize, kType> shared;
-  cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   const int part = static_cast<int>(blockIdx.x);
   const int kv_head = static_cast<int>(blockIdx.y);
   const int row = static_cast<int>(blockIdx.z);
   cudaTriggerProgrammaticLaunchCompletion();
-  // All blocks of the cluster must have begun before one writes into another's memory: known long before it
-  // is needed.
-  auto begun = cluster.barrier_arrive();
+  const int group = static_cast<int>(a.shape.heads / a.shape.kv_heads);
+  const int elements = group * kHeadSize;
+  const uint32_t barrier = shared_address(&shared.arrived);
+  if (threadIdx.x == 0) {
+    expect_bytes(barrier, elements * static_cast<int>(sizeof(float)) +
+                              static_cast<int>(gridDim.x) * group * static_cast<int>(sizeof(float2)));
+  }
+  __syncwarp();
+  announce_block();
 
   const int position = a.context_length[row] - 1;  // of the new token; those before it are in the cache
   const int pages = position / kPageTokens + 1;
@@ -219,7 +266,6 @@ __global__ void __launch_bounds__(kThreads, 1) decode_attention_kernel(DecodeAtt
   cudaGridDependencySynchronize();
   head.make(a, row, kv_head, part + 1 == static_cast<int>(gridDim.x), shared);
   __syncthreads();
-  const int group = static_cast<int>(a.shape.heads / a.shape.kv_heads);
   PageQuery<kHeadSize, kType> q;
   q.load(shared.q, group);
   const float scale = a.shape.scale * a.cache.k_scale * kLog2e;
@@ -243,10 +289,9 @@ __global__ void __launch_bounds__(kThreads, 1) decode_attention_kernel(DecodeAtt
   }
   leave(state, group, shared);
   __syncthreads();
-  cluster.barrier_wait(std::move(begun));
-  const int elements = group * kHeadSize;
+  await_blocks();
   merge_warps(elements, shared);
-  cluster.sync();
+  await_bytes(barrier);
   merge_cluster(shared, elements, a.cache.v_scale,
                 a.out + (static_cast<int64_t>(row) * a.shape.kv_heads + kv_head) * elements);
 }

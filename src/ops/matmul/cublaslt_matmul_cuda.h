@@ -99,14 +99,17 @@ struct ProductChoice {
 // By bucket of rows.
 using ProductChoices = std::map<int, ProductChoice>;
 
-struct Matmul::Impl {
-  cublasLtHandle_t handle = nullptr;
-  DeviceBuffer workspace;
+struct MatmulChoices::Tables {
   MatmulRule rule = MatmulRule::kFastest;
-  TiledProducts tiled;
   std::map<ShapeKey, ProductChoices> chosen;
   // Of gated products: a kernel of TiledProducts, or -1 for a product and a pass after it.
   std::map<ShapeKey, std::map<int, int>> gated;
+};
+
+struct Matmul::Impl : MatmulChoices::Tables {
+  cublasLtHandle_t handle = nullptr;
+  DeviceBuffer workspace;
+  TiledProducts tiled;
 
   ~Impl() {
     if (handle != nullptr) (void)cublasLtDestroy(handle);

@@ -137,10 +137,14 @@ Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows)
   return {};
 }
 
-void Matmul::choose_as(const Matmul& other) {
-  CHECK(impl_->rule == other.impl_->rule, "algorithms chosen by another rule");
-  impl_->chosen = other.impl_->chosen;
-  impl_->gated = other.impl_->gated;
+MatmulChoices Matmul::choices() const {
+  return {std::make_shared<MatmulChoices::Tables>(*impl_)};
+}
+
+void Matmul::choose_as(const MatmulChoices& other) {
+  if (other.tables != nullptr && other.tables->rule == impl_->rule) {
+    static_cast<MatmulChoices::Tables&>(*impl_) = *other.tables;
+  }
 }
 
 Status Matmul::run(const CudaStream& stream, const MatmulArgs& args) const {

@@ -52,6 +52,12 @@ struct GatedMatmulArgs {
   Fp8Rows quantised;               // where given, holds the result, and `gated` nothing of use
 };
 
+// What a Matmul has chosen, to be kept beyond it; at first nothing. A copy shares.
+struct MatmulChoices {
+  struct Tables;
+  std::shared_ptr<const Tables> tables;
+};
+
 class Matmul {
  public:
   static Result<Matmul> create(MatmulRule rule = MatmulRule::kFastest);
@@ -68,9 +74,10 @@ class Matmul {
   // rows). Takes the place of tune() for it.
   Status tune_gated(const CudaStream& stream, GatedMatmulArgs args, int64_t max_rows);
   Status run_gated(const CudaStream& stream, const GatedMatmulArgs& args) const;
-  // Takes over what another has chosen, of the same rule on a GPU of the same kind: tune() then measures
-  // nothing that the other has.
-  void choose_as(const Matmul& other);
+  MatmulChoices choices() const;
+  // Takes over what was chosen on a GPU of the same kind: tune() then measures nothing that is there. Choices by
+  // another rule are no use and left.
+  void choose_as(const MatmulChoices& other);
 
   struct Impl;
 

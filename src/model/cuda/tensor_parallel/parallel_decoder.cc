@@ -38,18 +38,18 @@ int64_t ParallelDecoder::bytes_for(const DecoderShape& shape, WeightFormat forma
 
 Result<ParallelDecoder> ParallelDecoder::create(std::span<const RankPlace> places, const RopeTable& rope,
                                                 GpuGroup& group, const StepLimits& limits,
-                                                const DecoderOptions& options, int64_t num_blocks) {
+                                                const DecoderOptions& options, int64_t num_blocks,
+                                                const MatmulChoices& tuned) {
   CHECK(std::ssize(places) == group.ranks(), "{} ranks on {} GPUs", places.size(), group.ranks());
   std::vector<Rank> ranks;
-  // Ranks are not moved while later ones copy the first one's choices.
   ranks.reserve(places.size());
   for (const RankPlace& place : places) {
     const DeviceScope scope(place.device);
     const DecoderShape& shape = place.weights->shape();
     CHECK(shape.ranks == group.ranks() && shape.rank == std::ssize(ranks), "rank {} of {} in place {}", shape.rank,
           shape.ranks, ranks.size());
-    const Decoder* tuned = ranks.empty() ? nullptr : &ranks[0].decoder;
-    CRIBLE_TRY(Decoder decoder, Decoder::create(*place.stream, *place.weights, rope, limits, options, tuned));
+    CRIBLE_TRY(Decoder decoder, Decoder::create(*place.stream, *place.weights, rope, limits, options,
+                                                ranks.empty() ? tuned : ranks[0].decoder.choices()));
     CRIBLE_TRY(StepBatch arrays, StepBatch::create(limits));
     CRIBLE_TRY(DeviceBuffer gathered, DeviceBuffer::allocate(gathered_bytes(shape, limits)));
     CRIBLE_TRY(DeviceBuffer logits, DeviceBuffer::allocate(logits_bytes(shape, limits)));

@@ -30,9 +30,10 @@ class ParallelDecoder {
     const DecoderWeights* weights;
   };
 
-  // group: of the ranks' devices in their order.
+  // group: of the ranks' devices in their order. tuned: as in Decoder::create.
   static Result<ParallelDecoder> create(std::span<const RankPlace> ranks, const RopeTable& rope, GpuGroup& group,
-                                        const StepLimits& limits, const DecoderOptions& options, int64_t num_blocks);
+                                        const StepLimits& limits, const DecoderOptions& options, int64_t num_blocks,
+                                        const MatmulChoices& tuned = {});
   // On each GPU, without weights, KV blocks and what NCCL holds. shape: a rank's.
   static int64_t bytes_for(const DecoderShape& shape, WeightFormat format, const StepLimits& limits,
                            const DecoderOptions& options);
@@ -55,6 +56,7 @@ class ParallelDecoder {
   float* logits(int64_t rank) const { return at(rank).logits.as<float>(); }
   void read_drawn_from(int64_t rank, const int32_t* tokens) { at(rank).arrays.read_drawn_from(tokens); }
   const Decoder& decoder(int64_t rank) const { return at(rank).decoder; }
+  MatmulChoices choices() const { return ranks_[0].decoder.choices(); }
 
  private:
   struct Rank {

@@ -102,7 +102,7 @@ class RanksOnOneGpu {
     }
     for (const DecoderWeights& w : weights_) {
       const RopeTable rope = plain_rope_table(w.shape());
-      decoders_.push_back(Decoder::create(stream, w, rope, kLimits, {}, decoders_.empty() ? nullptr : &decoders_[0])
+      decoders_.push_back(Decoder::create(stream, w, rope, kLimits, {}, decoders_.empty() ? MatmulChoices() : decoders_[0].choices())
                               .value());
       pools_.push_back(KvPool::create(w.shape(), kBlocks).value());
       EXPECT_EQ(cudaMemset(pools_.back().data(), 0xFF, static_cast<size_t>(pools_.back().bytes())), cudaSuccess);
