@@ -22,6 +22,8 @@ namespace crible::cuda {
 inline constexpr int64_t kMatmulWorkspaceBytes = 64 * kMiB;
 inline constexpr int kCandidates = 8;
 inline constexpr int kSmallestBucket = 4;  // log2 of rows
+// Beyond it nothing is measured: a product takes milliseconds there, and the order of the ways changes no more.
+inline constexpr int kLargestMeasured = 13;
 
 inline Status cublaslt_status(cublasStatus_t status, std::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS) return {};
@@ -138,10 +140,12 @@ struct Matmul::Impl : MatmulChoices::Tables {
   // was far behind at once.
   Result<std::vector<double>> time_ms(const CudaStream& stream, const MatmulArgs& a,
                                       const std::vector<std::function<Status()>>& ways) const;
-  // The time of kBurst runs of `enqueue`, each after the caches were filled, in ms a run.
+  // The time of a few runs of `enqueue`, each after the caches were filled, in ms a run.
   Result<double> burst_ms(const CudaStream& stream, const MatmulArgs& a,
                           const std::function<Status()>& enqueue) const;
   Result<ProductChoice> measure(const CudaStream& stream, const MatmulArgs& a) const;
+  // The same unmeasured, for more rows than those that `fewer` was chosen for.
+  Result<ProductChoice> extend(const MatmulArgs& a, const ProductChoice& fewer) const;
 };
 
 // For MatmulRule::kSameBits, which leaves x filled with rows that repeat after so many.

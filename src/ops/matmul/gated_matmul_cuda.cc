@@ -99,6 +99,13 @@ Status Matmul::tune_gated(const CudaStream& stream, GatedMatmulArgs args, int64_
   double won = 0;  // log of the time of two steps over that of the best kernel, over all buckets
   std::map<int, int> best_kernels;
   for (int bucket = kSmallestBucket; bucket <= bucket_of(max_rows); ++bucket) {
+    if (impl_->rule == MatmulRule::kFastest) {
+      if (choices.contains(bucket)) continue;
+      if (bucket > kLargestMeasured) {
+        choices[bucket] = choices.at(bucket - 1);
+        continue;
+      }
+    }
     const GatedMatmulArgs sized = with_rows(args, std::min<int64_t>(max_rows, int64_t{1} << bucket));
     std::vector<int> kernels = whole;
     kernels.push_back(-1);

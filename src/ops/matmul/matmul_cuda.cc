@@ -59,12 +59,13 @@ Result<std::vector<ProductChoice>> Matmul::Impl::candidates(const MatmulArgs& a,
 
 Result<double> Matmul::Impl::burst_ms(const CudaStream& stream, const MatmulArgs& a,
                                       const std::function<Status()>& enqueue) const {
-  constexpr int kBurst = 3;
+  // Long products are told apart by one run.
+  const int burst = a.rows <= 1024 ? 3 : 1;
   const int64_t x_bytes = a.rows * a.in_features * (a.type == WeightType::kBf16 ? 2 : 1);
   CRIBLE_TRY(const CudaEvent start, CudaEvent::create(CudaEvent::Timing::kOn));
   CRIBLE_TRY(const CudaEvent end, CudaEvent::create(CudaEvent::Timing::kOn));
   CRIBLE_RETURN_IF_ERROR(start.record(stream));
-  for (int run = 0; run < kBurst; ++run) {
+  for (int run = 0; run < burst; ++run) {
     read_into_cache(stream, workspace.data(), kMatmulWorkspaceBytes, workspace.as<uint32_t>());
     read_into_cache(stream, a.x, x_bytes, workspace.as<uint32_t>());
     CRIBLE_RETURN_IF_ERROR(enqueue());
@@ -72,7 +73,7 @@ Result<double> Matmul::Impl::burst_ms(const CudaStream& stream, const MatmulArgs
   CRIBLE_RETURN_IF_ERROR(end.record(stream));
   CRIBLE_RETURN_IF_ERROR(end.synchronize());
   CRIBLE_TRY(const double ms, CudaEvent::elapsed_ms(start, end));
-  return ms / kBurst;
+  return ms / burst;
 }
 
 Result<std::vector<double>> Matmul::Impl::time_ms(const CudaStream& stream, const MatmulArgs& a,
@@ -121,6 +122,16 @@ Result<ProductChoice> Matmul::Impl::measure(const CudaStream& stream, const Matm
   return choices[static_cast<size_t>(best - ms.begin())];
 }
 
+Result<ProductChoice> Matmul::Impl::extend(const MatmulArgs& a, const ProductChoice& fewer) const {
+  if (fewer.tiled >= 0) return fewer;
+  CRIBLE_TRY(const std::vector<ProductChoice> choices, candidates(a, /*splits=*/true));
+  if (choices.empty()) {
+    return fail(ErrorCode::kUnsupported, "no algorithm for [{}, {}] x [{}, {}]", a.rows, a.in_features, a.out_features,
+                a.in_features);
+  }
+  return choices.front();
+}
+
 Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows) {
   CHECK(args.in_features % 16 == 0 && args.out_features % 16 == 0, "a matmul of {} x {}", args.out_features,
         args.in_features);
@@ -132,7 +143,8 @@ Status Matmul::tune(const CudaStream& stream, MatmulArgs args, int64_t max_rows)
   for (int bucket = kSmallestBucket; bucket <= bucket_of(max_rows); ++bucket) {
     if (choices.contains(bucket)) continue;
     args.rows = std::min<int64_t>(max_rows, int64_t{1} << bucket);
-    CRIBLE_TRY(choices[bucket], impl_->measure(stream, args));
+    CRIBLE_TRY(choices[bucket], bucket > kLargestMeasured ? impl_->extend(args, choices.at(bucket - 1))
+                                                         : impl_->measure(stream, args));
   }
   return {};
 }
