@@ -255,6 +255,8 @@ __device__ inline void store_partial(const Sums<kWide>& sums, float* partial, in
   }
 }
 
+// long function: what a lane reads and where it adds up is worked out between the requests and the wait, to hide
+// it, and then serves every tile.
 template <WeightType kType, DecodeEpilogue kEpilogue, bool kWide, bool kBlocks>
 __global__ void __launch_bounds__(kThreads, 2) decode_linear_kernel(DecodeLinearArgs a) {
   extern __shared__ __align__(128) uint8_t shared[];
