@@ -41,6 +41,25 @@ inline std::vector<double> to_doubles(const std::vector<float>& values) {
   return {values.begin(), values.end()};
 }
 
+struct ProductSize {
+  int64_t rows, out, in;
+};
+// x · Wᵀ of x [rows, in] and W [out, in].
+inline std::vector<double> float64_product(const std::vector<double>& x, const std::vector<double>& w,
+                                           const ProductSize& s) {
+  std::vector<double> out(static_cast<size_t>(s.rows * s.out));
+  for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t n = 0; n < s.out; ++n) {
+      double sum = 0;
+      const double* a = x.data() + r * s.in;
+      const double* b = w.data() + n * s.in;
+      for (int64_t k = 0; k < s.in; ++k) sum += a[k] * b[k];
+      out[static_cast<size_t>(r * s.out + n)] = sum;
+    }
+  }
+  return out;
+}
+
 // Each element within `share` of its own size or `floor`: for results that are one rounding away.
 template <typename Values>
 void expect_each_near(const Values& out, const std::vector<double>& reference, double share, double floor) {

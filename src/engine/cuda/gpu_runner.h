@@ -75,7 +75,7 @@ class GpuRunner : public StepRunner {
   DeviceModel model_;
   int64_t device_bytes_ = 0;   // of the smallest GPU
   int64_t runtime_bytes_ = 0;  // on the GPU where most is taken
-  MatmulChoices choices_;        // of all configurations so far
+  MatmulChoices choices_;      // of all configurations so far
   std::unique_ptr<GpuWorkspace> workspace_;
   size_t next_event_ = 0;
   std::optional<Flight> oldest_, newest_;

@@ -14,7 +14,7 @@
 namespace crible::cuda {
 namespace {
 
-// As `kernel` says (Matmul::Impl::gated).
+// As `kernel` says (MatmulChoices::Tables::gated).
 Status run_as(const CudaStream& stream, const Matmul& matmul, const TiledProducts& tiled, int kernel,
               const GatedMatmulArgs& args) {
   const int64_t columns = args.product.out_features / 2;

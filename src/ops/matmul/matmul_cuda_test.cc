@@ -10,28 +10,11 @@ namespace {
 
 using MatmulCuda = GpuTest;
 
-struct Size {
-  int64_t rows, out, in;
-};
-
-std::vector<double> product(const std::vector<double>& x, const std::vector<double>& w, const Size& s) {
-  std::vector<double> out(static_cast<size_t>(s.rows * s.out));
-  for (int64_t r = 0; r < s.rows; ++r) {
-    for (int64_t n = 0; n < s.out; ++n) {
-      double sum = 0;
-      for (int64_t k = 0; k < s.in; ++k)
-        sum += x[static_cast<size_t>(r * s.in + k)] * w[static_cast<size_t>(n * s.in + k)];
-      out[static_cast<size_t>(r * s.out + n)] = sum;
-    }
-  }
-  return out;
-}
-
 TEST_F(MatmulCuda, Bf16AgreesWithFloat64) {
   RandomValues random(1);
   Matmul matmul = Matmul::create().value();
   // The last: more rows than any that is measured.
-  for (const Size& s : {Size{1, 64, 576}, Size{7, 160, 256}, Size{33, 576, 576}, Size{100, 256, 1536}, Size{16'400, 64, 64}}) {
+  for (const ProductSize& s : {ProductSize{1, 64, 576}, ProductSize{7, 160, 256}, ProductSize{33, 576, 576}, ProductSize{100, 256, 1536}, ProductSize{16'400, 64, 64}}) {
     for (const OutputType type : {OutputType::kBf16, OutputType::kFloat}) {
       const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
       const auto x_device = to_device(x), w_device = to_device(w);
@@ -48,7 +31,7 @@ TEST_F(MatmulCuda, Bf16AgreesWithFloat64) {
       ASSERT_TRUE(matmul.tune(stream(), args, s.rows));
       ASSERT_TRUE(matmul.run(stream(), args));
       finish();
-      const std::vector<double> reference = product(to_doubles(x), to_doubles(w), s);
+      const std::vector<double> reference = float64_product(to_doubles(x), to_doubles(w), s);
       const double size = 0.1 * std::sqrt(static_cast<double>(s.in));  // of a typical output
       if (is_float) {
         expect_each_near(wide.host(), reference, 1e-5, 1e-5 * size);
@@ -62,7 +45,7 @@ TEST_F(MatmulCuda, Bf16AgreesWithFloat64) {
 TEST_F(MatmulCuda, AccumulatesOntoTheResidual) {
   RandomValues random(2);
   Matmul matmul = Matmul::create().value();
-  const Size s = {20, 128, 256};
+  const ProductSize s = {20, 128, 256};
   const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
   const Bf16s residual = random_bf16(random, s.rows * s.out, 5.0f);
   const auto x_device = to_device(x), w_device = to_device(w), out = to_device(residual);
@@ -78,7 +61,7 @@ TEST_F(MatmulCuda, AccumulatesOntoTheResidual) {
   args.out = out.data();
   ASSERT_TRUE(matmul.run(stream(), args));
   finish();
-  std::vector<double> reference = product(to_doubles(x), to_doubles(w), s);
+  std::vector<double> reference = float64_product(to_doubles(x), to_doubles(w), s);
   for (size_t i = 0; i < reference.size(); ++i) reference[i] += exact(residual[i]);
   // An algorithm that splits K rounds the product to BF16 before it is added: up to four deviations of 1.6.
   expect_each_near(out.host(), reference, kBf16Epsilon, kBf16Epsilon * 4 * 1.6);
@@ -87,7 +70,7 @@ TEST_F(MatmulCuda, AccumulatesOntoTheResidual) {
 TEST_F(MatmulCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
   RandomValues random(3);
   Matmul matmul = Matmul::create().value();
-  for (const Size& s : {Size{16, 256, 512}, Size{100, 512, 1024}}) {
+  for (const ProductSize& s : {ProductSize{16, 256, 512}, ProductSize{100, 512, 1024}}) {
     const Bf16s x = random_bf16(random, s.rows * s.in, 3.0f);
     const auto x_device = to_device(x);
     const DeviceArray<uint8_t> x8(x.size());
@@ -132,7 +115,7 @@ TEST_F(MatmulCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
     for (size_t i = 0; i < w8.size(); ++i)
       ws.push_back(value(w8[i]) * static_cast<double>(w_scale[i / static_cast<size_t>(s.in)]));
     // The tensor cores keep about 14 bits of a partial FP8 sum.
-    EXPECT_LE(relative_distance(to_doubles(out.host()), product(xs, ws, s)), 3e-3);
+    EXPECT_LE(relative_distance(to_doubles(out.host()), float64_product(xs, ws, s)), 3e-3);
   }
 }
 

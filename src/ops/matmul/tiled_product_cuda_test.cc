@@ -13,24 +13,6 @@
 namespace crible::cuda {
 namespace {
 
-struct Size {
-  int64_t rows, out, in;
-};
-
-std::vector<double> product(const std::vector<double>& x, const std::vector<double>& w, const Size& s) {
-  std::vector<double> out(static_cast<size_t>(s.rows * s.out));
-  for (int64_t r = 0; r < s.rows; ++r) {
-    for (int64_t n = 0; n < s.out; ++n) {
-      double sum = 0;
-      const double* a = x.data() + r * s.in;
-      const double* b = w.data() + n * s.in;
-      for (int64_t k = 0; k < s.in; ++k) sum += a[k] * b[k];
-      out[static_cast<size_t>(r * s.out + n)] = sum;
-    }
-  }
-  return out;
-}
-
 std::vector<double> gated(const std::vector<double>& both, int64_t rows) {
   const int64_t columns = static_cast<int64_t>(both.size()) / rows / 2;
   std::vector<double> out;
@@ -50,7 +32,7 @@ double fp8_value(uint8_t byte) {
 }
 
 // Sizes that are no multiples of a tile, a step or a part of K.
-const Size kSizes[] = {{1, 32, 64}, {64, 224, 144}, {130, 544, 1040}, {257, 416, 512}, {600, 1568, 272}};
+const ProductSize kSizes[] = {{1, 32, 64}, {64, 224, 144}, {130, 544, 1040}, {257, 416, 512}, {600, 1568, 272}};
 constexpr int64_t kGuard = 16;  // columns and rows around a result
 
 class TiledProductCuda : public GpuTest {
@@ -114,10 +96,10 @@ class TiledProductCuda : public GpuTest {
 
 TEST_F(TiledProductCuda, Bf16AgreesWithFloat64) {
   RandomValues random(1);
-  for (const Size& s : kSizes) {
+  for (const ProductSize& s : kSizes) {
     const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
     const auto x_device = to_device(x), w_device = to_device(w);
-    const std::vector<double> expected = product(to_doubles(x), to_doubles(w), s);
+    const std::vector<double> expected = float64_product(to_doubles(x), to_doubles(w), s);
     MatmulArgs args = {.x = x_device.data(),
                        .rows = s.rows,
                        .weight = w_device.data(),
@@ -140,11 +122,11 @@ TEST_F(TiledProductCuda, Bf16AgreesWithFloat64) {
 
 TEST_F(TiledProductCuda, AddsToTheResidual) {
   RandomValues random(2);
-  for (const Size& s : kSizes) {
+  for (const ProductSize& s : kSizes) {
     const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
     const Bf16s residual = random_bf16(random, s.rows * s.out, 5.0f);
     const auto x_device = to_device(x), w_device = to_device(w);
-    const std::vector<double> sums = product(to_doubles(x), to_doubles(w), s);
+    const std::vector<double> sums = float64_product(to_doubles(x), to_doubles(w), s);
     for_each_kernel<__nv_bfloat16>(
         {.x = x_device.data(),
          .rows = s.rows,
@@ -169,9 +151,9 @@ struct Fp8Operands {
   DeviceArray<uint8_t> x, w;
   DeviceArray<float> x_scale, w_scale;
   std::vector<double> xs, ws;
-  Size s;
+  ProductSize s;
 
-  Fp8Operands(const CudaStream& stream, RandomValues& random, const Size& size)
+  Fp8Operands(const CudaStream& stream, RandomValues& random, const ProductSize& size)
       : x(static_cast<size_t>(size.rows * size.in)),
         w(static_cast<size_t>(size.out * size.in)),
         x_scale(static_cast<size_t>(size.rows)),
@@ -209,9 +191,9 @@ struct Fp8Operands {
 // addition may cut off one part in 2^13 of the sum so far; with one rounding to BF16.
 TEST_F(TiledProductCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
   RandomValues random(3);
-  for (const Size& s : kSizes) {
+  for (const ProductSize& s : kSizes) {
     const Fp8Operands operands(stream(), random, s);
-    const std::vector<double> expected = product(operands.xs, operands.ws, s);
+    const std::vector<double> expected = float64_product(operands.xs, operands.ws, s);
     const double cut = 0x1p-13 * std::sqrt(static_cast<double>(s.in) / 32);
     for_each_kernel<__nv_bfloat16>(operands.args(), false, {}, [&](const TiledKernel&, const Bf16s& out) {
       EXPECT_LE(relative_distance(to_doubles(out), expected), 0x1p-9 + cut);
@@ -234,7 +216,7 @@ TEST_F(TiledProductCuda, Fp8AgreesWithFloat64OfTheQuantisedOperands) {
 // for bit.
 TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
   RandomValues random(4);
-  const Size s = {600, 1568, 1040};
+  const ProductSize s = {600, 1568, 1040};
   const Bf16s x = random_bf16(random, s.rows * s.in), w = random_bf16(random, s.out * s.in, 0.1f);
   const auto x_device = to_device(x), w_device = to_device(w);
   const DeviceArray<__nv_bfloat16> out(static_cast<size_t>(s.rows * s.out));
@@ -280,10 +262,10 @@ TEST_F(TiledProductCuda, ResultsAreTheSameRunToRunAndRowByRow) {
 // The products of real layers at ragged numbers of rows: 64 of the results against float64.
 TEST_F(TiledProductCuda, TheLayersOfQwen3AgreeWithFloat64) {
   RandomValues random(5);
-  for (const Size& s :
-       {Size{600, 6144, 4096}, Size{256, 4096, 4096}, Size{300, 24576, 4096}, Size{77, 4096, 12288},
-        Size{200, 10240, 5120}, Size{513, 5120, 8192}, Size{33, 51200, 5120}, Size{129, 5120, 25600},
-        Size{450, 4096, 1024}, Size{64, 1024, 2048}, Size{260, 6144, 1024}, Size{511, 1024, 3072}}) {
+  for (const ProductSize& s :
+       {ProductSize{600, 6144, 4096}, ProductSize{256, 4096, 4096}, ProductSize{300, 24576, 4096}, ProductSize{77, 4096, 12288},
+        ProductSize{200, 10240, 5120}, ProductSize{513, 5120, 8192}, ProductSize{33, 51200, 5120}, ProductSize{129, 5120, 25600},
+        ProductSize{450, 4096, 1024}, ProductSize{64, 1024, 2048}, ProductSize{260, 6144, 1024}, ProductSize{511, 1024, 3072}}) {
     const DeviceArray<__nv_bfloat16> x(static_cast<size_t>(s.rows * s.in)),
         w(static_cast<size_t>(s.out * s.in)), out(static_cast<size_t>(s.rows * s.out));
     const auto deviation = static_cast<float>(1 / std::sqrt(static_cast<double>(s.in)));
@@ -304,7 +286,7 @@ TEST_F(TiledProductCuda, TheLayersOfQwen3AgreeWithFloat64) {
     for (int i = 0; i < 64; ++i) {
       const int64_t r = random.integer(0, s.rows - 1), n = random.integer(0, s.out - 1);
       samples.push_back(
-          {static_cast<size_t>(r * s.out + n), product(row_of(x, r), row_of(w, n), {1, 1, s.in})[0]});
+          {static_cast<size_t>(r * s.out + n), float64_product(row_of(x, r), row_of(w, n), {1, 1, s.in})[0]});
     }
     const MatmulArgs args = {.x = x.data(),
                              .rows = s.rows,

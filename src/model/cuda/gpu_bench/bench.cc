@@ -174,7 +174,7 @@ Status GpuBench::decodes() {
   CRIBLE_TRY(DecodeGraphs unfused, graphs(DecodePath::kUnfused));
   const bool deterministic = model_->decoder.options().deterministic;
   const char* few = deterministic ? "deterministic" : "fused";
-  const char* many = deterministic ? "deterministic" : "cuBLASLt + FlashInfer";
+  const char* many = deterministic ? "deterministic" : "captured";
   for (const int64_t rows : {1, 2, 4, 8}) CRIBLE_RETURN_IF_ERROR(decode(best, rows, 1024, few));
   CRIBLE_RETURN_IF_ERROR(decode(best, 1, 128, few));
   CRIBLE_RETURN_IF_ERROR(decode(best, 1, 16384, few));
